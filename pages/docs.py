@@ -24,7 +24,7 @@ def show_list() -> None:
     columns = st.columns(2)
     for number, (group, pages) in enumerate(list_docs(FOLDER, language())):
         with columns[number % 2]:
-            st.subheader(t(group), anchor=False)
+            st.header(t(group), anchor=False)
             links = [tag("li", [link(docs_address(name), title)]) for name, title in pages]
             st.html(tag("ul", links, style=LIST))
 
@@ -57,7 +57,7 @@ def show_block(block: Block) -> None:
         case Heading(level=2):
             st.header(ours(block.text), anchor=block.anchor)
         case Heading():
-            st.subheader(ours(block.text), anchor=block.anchor)
+            st.header(ours(block.text), anchor=block.anchor)
         case Text():
             st.markdown(ours(block.markdown))
         case Picture():

@@ -80,7 +80,7 @@ def _user_of_gpu(process: GpuProcess) -> Markdown:
 def demo() -> None:
     """The main act until there was a run."""
     with st.container(border=True, height="stretch"):
-        st.subheader(t(N_("See it work")), anchor=False)
+        st.header(t(N_("See it work")), anchor=False)
         st.write(
             t(
                 N_(
@@ -116,7 +116,7 @@ def start_demo(*, is_primary: bool) -> None:
 
 def own_work() -> None:
     with st.container(border=True, height="stretch"):
-        st.subheader(t(N_("Train your own")), anchor=False)
+        st.header(t(N_("Train your own")), anchor=False)
         st.write(
             t(
                 N_(
@@ -151,7 +151,7 @@ def overview(had_runs: bool) -> None:
 def _running(rows: Sequence[RunRow]) -> None:
     if not rows:
         return
-    st.subheader(t(N_("Running")), anchor=False)
+    st.header(t(N_("Running")), anchor=False)
     for row in rows[:MOST_RUNNING]:
         running_row(RunStore(installation().runs / row.id))
 
@@ -160,7 +160,7 @@ def _queue(waiting: dict[str, RunRow]) -> None:
     """In the order in which they start."""
     if not waiting:
         return
-    st.subheader(t(N_("Queue")), anchor=False)
+    st.header(t(N_("Queue")), anchor=False)
     order = [entry.run.id for entry in entries(installation().workspace) if entry.run.id in waiting]
     ids = [*order, *(run_id for run_id in reversed(waiting) if run_id not in order)]
     for place, run_id in enumerate(ids[:MOST_WAITING], 1):
@@ -172,7 +172,7 @@ def _queue(waiting: dict[str, RunRow]) -> None:
 def _results(rows: Sequence[RunRow]) -> None:
     if not rows:
         return
-    st.subheader(t(N_("Last results")), anchor=False)
+    st.header(t(N_("Last results")), anchor=False)
     with st.container(gap="xsmall", key="last_results"):
         for row in rows[:RECENT]:
             result_row(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,15 +43,15 @@ def check(page: Page, url: str, answers: Answers) -> None:
     levels = page.evaluate(HEADINGS)
     assert levels[0] == 1, levels
     assert levels.count(1) == 1, levels
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+    assert all(after - before <= 1 for before, after in pairwise(levels)), levels
 
 
 def test_an_empty_workspace_says_where_to_begin(shared_dashboard: Dashboard, page: Page) -> None:
     for path, answers in {
         "/": button("Start the demo"),
-        "/config": button("New config"),
+        "/config": lambda page: [page.get_by_role("heading", name="Upload")],
         "/runs": lambda page: [page.get_by_text("No runs yet")],
-        "/playground": lambda page: [page.get_by_text("Base model", exact=True)],
+        "/playground": lambda page: [page.get_by_role("link", name=re.compile("Start the demo|Home|Models")).last],
         "/docs": lambda page: [page.get_by_role("link", name=re.compile("Keys of a training config"))],
     }.items():
         check(page, shared_dashboard.url + path, answers)
@@ -80,7 +81,10 @@ def pages_in_use(model: Path, data: Path, run: str, alive: str, draft: str) -> d
             page.get_by_role("button", name="Fix all"),
             page.get_by_role("button", name="Launch", exact=True),
         ],
-        f"/data?dataset={data}&model={model}": lambda page: [page.get_by_text("Rows", exact=True)],
+        f"/data?dataset={data.name}&model={model}": lambda page: [
+            page.get_by_text(re.compile("detected from the rows")),
+            page.get_by_role("button", name="Use in config"),
+        ],
         f"/plan?model={model}&gpus=24,12": lambda page: [page.get_by_text("It fits").first],
         f"/runs?run={alive}": lambda page: [
             badge(page, "Running"),

@@ -32,7 +32,19 @@ def show(page: str, /, **query: str) -> AppTest:
 
 
 def texts(at: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success", "text", "code")
+    kinds = (
+        "title",
+        "header",
+        "subheader",
+        "markdown",
+        "caption",
+        "info",
+        "warning",
+        "error",
+        "success",
+        "text",
+        "code",
+    )
     return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
 
 

@@ -48,7 +48,7 @@ def test_what_runs_waits_and_ended_leads_and_the_demo_is_one_quiet_line() -> Non
     assert "loss 1.5 → 1.5" in bar
     assert "Starts in about 1 min 30 s." in said
     assert "1 of 1 answer right" in said
-    assert [one.value for one in at.subheader] == ["Running", "Queue", "Last results"]
+    assert [one.value for one in at.header] == ["Running", "Queue", "Last results"]
     assert [link.proto.label for link in at.get("page_link")][:3] == ["**going**", "**waits**", "**done**"]
     assert at.button(key="start_demo").proto.type == "secondary"
     release(leases)

@@ -86,7 +86,7 @@ def test_a_model_is_looked_up_downloaded_and_then_here(hub: HubServer, cache: Pa
     at = show("models")
     assert "**org/tiny**" in texts(at)
     assert "hub cache" in texts(at)
-    assert "Downloads" not in [head.value for head in at.subheader]
+    assert "Downloads" not in [head.value for head in at.header]
 
 
 def test_a_whole_model_is_deleted_after_a_look_that_says_it_cannot_be_undone(hub: HubServer, cache: Path) -> None:

@@ -248,7 +248,7 @@ def test_the_answers_to_the_same_questions_stand_side_by_side() -> None:
     answers = at.dataframe[-1].value
     assert answers.loc["How tall?"].tolist() == ["✓ 9 m", "✗ no <b>idea</b>"]
     made("three"), made("four")
-    titles = [title.value for title in show("runs", compare="three,four").subheader]
+    titles = [title.value for title in show("runs", compare="three,four").header]
     assert "Answers" not in titles
 
 

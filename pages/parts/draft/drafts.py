@@ -27,7 +27,7 @@ def recent_drafts() -> None:
     drafts = list_drafts(installation().drafts)
     if not drafts and not deleted:
         return
-    st.subheader(t(N_("Drafts")), anchor=False)
+    st.header(t(N_("Drafts")), anchor=False)
     if deleted:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(t(N_("Draft {id} is in the trash."), id=deleted[-1]))

@@ -40,7 +40,7 @@ def choose_start() -> None:
     """Show the ways to begin; each ends in a new draft with an address of its own."""
     upload, paste, fresh = st.columns(3)
     with upload, st.container(border=True, height="stretch"):
-        st.subheader(t(N_("Upload")), anchor=False)
+        st.header(t(N_("Upload")), anchor=False)
         file = st.file_uploader(
             t(N_("A YAML, JSON or TOML file: a Flightdeck config, or one of another tool")),
             type=["yaml", "yml", "json", "toml"],
@@ -48,11 +48,11 @@ def choose_start() -> None:
             key="config_file",
         )
     with paste, st.container(border=True, height="stretch"), st.form("paste", border=False):
-        st.subheader(t(N_("Paste")), anchor=False)
+        st.header(t(N_("Paste")), anchor=False)
         text = st.text_area(t(N_("YAML text")), height=120, key="pasted")
         pasted = st.form_submit_button(t(N_("Open as a draft")))
     with fresh, st.container(border=True, height="stretch"):
-        st.subheader(t(N_("Start new")), anchor=False)
+        st.header(t(N_("Start new")), anchor=False)
         st.write(t(N_("From the common keys, or from the demo's config, which trains on this machine.")))
         if st.button(t(N_("New config")), icon=":material/add:", key="blank"):
             _begin(BLANK)
@@ -73,7 +73,7 @@ def choose_start() -> None:
 
 
 def _presets() -> None:
-    st.subheader(t(N_("Presets")), anchor=False)
+    st.header(t(N_("Presets")), anchor=False)
     presets = list(PRESETS.values())
     for start in range(0, len(presets), PRESET_COLUMNS):
         for column, preset in zip(st.columns(PRESET_COLUMNS), presets[start : start + PRESET_COLUMNS], strict=False):
@@ -122,7 +122,7 @@ def _preview(document: ConfigDocument, name: str) -> None:
             st.error(say(error.message), icon=":material/error:")
             result = None
         else:
-            st.subheader(t(N_("{tool} config detected"), tool=result.title), anchor=False)
+            st.header(t(N_("{tool} config detected"), tool=result.title), anchor=False)
         with st.container(horizontal=True):
             converted = result is not None and st.button(
                 t(N_("Convert and edit")), type="primary", icon=":material/input:", key="open_import"

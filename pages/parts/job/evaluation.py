@@ -34,7 +34,7 @@ def show_evaluation(run: RunStore) -> None:
     if result is None:
         return
     for message in headline(result):
-        st.subheader(say(message), anchor=False)
+        st.header(say(message), anchor=False)
     rows = rows_message(result)
     if rows is not None:
         st.caption(say(rows))

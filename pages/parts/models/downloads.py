@@ -33,7 +33,7 @@ def show_downloads() -> None:
     shown = [one for one in found if not _is_over(*one)]
     if not shown:
         return
-    st.subheader(t(N_("Downloads")), anchor=False)
+    st.header(t(N_("Downloads")), anchor=False)
     live = [run.id for run, _ in shown if not recover(run).has_ended]
     st.fragment(_rows, run_every=TICK_S if live else None)([run.id for run, _ in shown], live)
 

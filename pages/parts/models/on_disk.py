@@ -34,7 +34,7 @@ def show_models_here() -> None:
     """Models in the hub's cache and in folders, and how much room is left."""
     cached = cached_repositories(installation())
     folders = [model for model in found_models() if not model.is_cached]
-    st.subheader(t(N_("On this machine")), anchor=False)
+    st.header(t(N_("On this machine")), anchor=False)
     if not cached and not folders:
         _nothing()
         return
@@ -51,7 +51,7 @@ def show_models_here() -> None:
 
 def show_uploaded_adapters() -> None:
     """Adapters that came through the browser, and the field for another."""
-    st.subheader(t(N_("Uploaded adapters")), anchor=False)
+    st.header(t(N_("Uploaded adapters")), anchor=False)
     uploaded = [one for one in listed_adapters().values() if one.origin == "uploaded"]
     if not uploaded:
         st.caption(t(N_("None yet. You can verify, try and export an uploaded adapter just like one from a run.")))

@@ -49,7 +49,7 @@ def compare_runs(runs: Sequence[RunStore]) -> None:
     chart = compared_chart(list(zip(names, columns, strict=True)), figure, t(FIGURES[figure]), look)
     show_chart(chart, key="compare_chart", alt=t_plain(FIGURES[figure]))
 
-    st.subheader(t(N_("Config differences")), anchor=False)
+    st.header(t(N_("Config differences")), anchor=False)
     differences = config_differences([run.config_as_changed() for run in runs])
     if differences:
         _table(
@@ -58,7 +58,7 @@ def compare_runs(runs: Sequence[RunStore]) -> None:
         )
     else:
         st.caption(t(N_("Their configs are the same.")))
-    st.subheader(t(N_("Results")), anchor=False)
+    st.header(t(N_("Results")), anchor=False)
     found = results([outcome_of(run, curves) for run, curves in zip(runs, columns, strict=True)])
     _table({say(result.head): result.texts(language()) for result in found}, names)
     if any(result.best for result in found):
@@ -74,7 +74,7 @@ def _answers(runs: Sequence[RunStore], names: Sequence[str]) -> None:
     shown = answers_beside([run.read_answers() for run in runs])
     if not shown:
         return
-    st.subheader(t(N_("Answers")), anchor=False)
+    st.header(t(N_("Answers")), anchor=False)
     columns = {name: st.column_config.TextColumn(width="medium") for name in ("", *names)}
     # Dozens of long texts: it scrolls, each with room for three lines, and a double click shows one whole.
     rows = [dict(zip(("", *names), row, strict=True)) for row in shown]

@@ -32,7 +32,7 @@ def run_reproduce(run: RunStore) -> None:
     if changed:
         st.caption(t(N_("Changed on resume:")))
         _yaml(dump_yaml(changed))
-    st.subheader(t(N_("Reproduce")), anchor=False)
+    st.header(t(N_("Reproduce")), anchor=False)
     known = st.session_state.get(session.REPRODUCTION)
     pressed = st.button(
         t(N_("Check what has changed")),

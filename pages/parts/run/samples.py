@@ -20,7 +20,7 @@ def show_samples(run: RunStore) -> bool:
     samples = [sample for sample in run.read_samples() if sample.question]
     if not samples:
         return False
-    st.subheader(t(N_("While it trained")), anchor=False)
+    st.header(t(N_("While it trained")), anchor=False)
     for question in dict.fromkeys(sample.question for sample in samples):
         answers = [sample for sample in reversed(samples) if sample.question == question]
         with st.container(border=True):
