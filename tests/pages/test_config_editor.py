@@ -145,6 +145,18 @@ def test_the_second_tab_is_told_shown_the_difference_and_asked(answer: str, kept
     assert not any(button.key == answer for button in second.button)
 
 
+def test_edits_of_two_tabs_that_touch_other_keys_are_merged_and_it_is_said() -> None:
+    draft = draft_of("model_name: m\nr: 4  # rank\nalpha: 8\n")
+    first, second = show("config", draft=draft.id), show("config", draft=draft.id)
+    labelled(first.number_input, "r").set_value(12).run()
+    labelled(second.number_input, "alpha").set_value(24).run()
+    assert not second.exception
+    assert draft.text() == "model_name: m\nr: 12  # rank\nalpha: 24\n"
+    assert [toast.value for toast in second.toast] == ["Merged with changes from another tab."]
+    assert labelled(second.number_input, "r").value == 12
+    assert not any(button.key == "keep_mine" for button in second.button)
+
+
 def test_a_tab_that_only_looks_again_shows_what_the_other_one_saved() -> None:
     draft = draft_of("model_name: m\nr: 4\n")
     at = show("config", draft=draft.id)

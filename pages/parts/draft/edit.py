@@ -12,10 +12,13 @@ from lora_backend.config.config_writing import with_values
 from lora_backend.config.drafts import Draft, DraftConflictError, revision_of
 from lora_backend.config.inside_findings import PARTS_OF
 from lora_backend.config.key_queries import kind_of_values, takes_mapping
+from lora_backend.config.merging import merged
 from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import REQUIRED, Key
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
 from pages.parts.draft import session
+from pages.parts.shell.failing import tell
+from pages.parts.shell.language import t
 from pages.parts.widgets.model_picker import picked_name
 
 
@@ -37,15 +40,32 @@ def refresh_views(*, form: bool = True, text: bool = True) -> None:
 
 
 def save_text(draft: Draft, text: str, *, from_form: bool = False, from_text: bool = False) -> None:
-    """Save what one view wrote; the other ones follow. What someone else saved meanwhile is kept and asked about."""
+    """Save what one view wrote; the other ones follow. What someone else saved meanwhile is kept: merged where both edits
+    touch other keys, else asked about."""
+    base = shown_text(draft)
     try:
-        draft.save(text, revision_of(shown_text(draft)))
+        draft.save(text, revision_of(base))
     except DraftConflictError as conflict:
-        st.session_state[session.CONFLICT] = (draft.id, conflict.mine, conflict.theirs)
+        if not _merged(draft, base, conflict):
+            st.session_state[session.CONFLICT] = (draft.id, conflict.mine, conflict.theirs)
         refresh_views()
         return
     st.session_state[session.SEEN_TEXT] = (draft.id, text)
     refresh_views(form=not from_form, text=not from_text)
+
+
+def _merged(draft: Draft, base: str, conflict: DraftConflictError) -> bool:
+    """Whether both edits are saved now."""
+    together = merged(base, conflict.mine, conflict.theirs)
+    if together is None:
+        return False
+    try:
+        draft.save(together, revision_of(conflict.theirs))
+    except DraftConflictError:  # a third one
+        return False
+    st.session_state[session.SEEN_TEXT] = (draft.id, together)
+    tell(t(N_("Merged with changes from another tab.")), ":material/merge:")
+    return True
 
 
 def set_values(draft: Draft, changes: Mapping[str, Any], *, from_form: bool = False) -> None:
