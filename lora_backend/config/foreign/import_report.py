@@ -8,11 +8,12 @@ from lora_backend.config.short_values import in_short
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.terminal import in_lines
 
-OUTCOME_SIGNS = {"taken": "=", "translated": "→", "not_supported": "✗", "unknown": "?"}
+OUTCOME_SIGNS = {"taken": "=", "translated": "→", "not_supported": "✗", "not_needed": "·", "unknown": "?"}
 OUTCOME_WORDS = {
     "taken": N_("taken"),
     "translated": N_("translated"),
     "not_supported": N_("not supported"),
+    "not_needed": N_("not needed here"),
     "unknown": N_("unknown"),
 }
 """Sign and word of each outcome; the word is what a screen reader has."""
@@ -54,5 +55,5 @@ def export_report(result: ExportResult, language: str | None = None) -> str:
 
 def _row(row: ImportRow, language: str | None) -> str:
     place = Message(N_("line {line}"), {"line": row.line}).text(language) + " " if row.line else ""
-    word = translate(OUTCOME_WORDS[row.outcome], language)
-    return f"{OUTCOME_SIGNS[row.outcome]} {place}{row.key}: {in_short(row.key, row.value, 40, language)} ({word}) {row.message.text(language)}"
+    word = translate(OUTCOME_WORDS[row.shown_as], language)
+    return f"{OUTCOME_SIGNS[row.shown_as]} {place}{row.key}: {in_short(row.key, row.value, 40, language)} ({word}) {row.message.text(language)}"

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.foreign.reasons import DISTRIBUTED, NOT_NEEDED
 from lora_backend.i18n import Message
 
 ImportOutcome = Literal["taken", "translated", "not_supported", "unknown"]
+ShownOutcome = Literal["taken", "translated", "not_supported", "not_needed", "unknown"]
 ExportOutcome = Literal["taken", "translated", "not_supported"]
 
 _SECRET = re.compile(r"(?:hub|hf|wandb|ms|om|access|auth)_token$|api_?key|secret|password|webhook", re.IGNORECASE)
@@ -42,6 +44,16 @@ class ImportRow:
     message: Message
     also: Mapping[str, Any] = field(default_factory=dict)
     """Other keys of ours that say a part of it, with their values."""
+
+    @property
+    def shown_as(self) -> ShownOutcome:
+        """The outcome for people: what is lost without any loss is told quietly."""
+        if self.outcome != "not_supported":
+            return self.outcome
+        # Of a default that the file does not write, the reason is a part of the sentence.
+        reasons = {self.message.template, getattr(self.message.values.get("meaning"), "template", None)}
+        is_detail = DISTRIBUTED in reasons and self.key.rpartition(".")[2].startswith(("ddp_", "local_rank"))
+        return "not_needed" if is_detail or reasons & NOT_NEEDED else self.outcome
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data with the sentence in `language`."""

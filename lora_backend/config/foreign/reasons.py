@@ -42,3 +42,6 @@ ONLY_ANSWERS = N_(
     "Only answers are trained on here by default. Set `train_on: everything` to train on prompts as well."
 )
 NO_CUT = N_("Rows are always truncated here, at `max_length` tokens; set it to the longest row to learn.")
+
+NOT_NEEDED = frozenset({SPEED, LOADER, SAVING, LOGGING, TRACKING, RECORD})
+"""Reasons of keys that may go without a word: what is learned stays the same."""

@@ -30,6 +30,7 @@ OUTCOMES = {
     "taken": ("=", N_("kept")),
     "translated": ("→", N_("translated")),
     "not_supported": ("✗", N_("not supported")),
+    "not_needed": ("·", N_("not needed here")),
     "unknown": ("?", N_("unknown")),
 }
 MAX_NAME_BYTES = 120
@@ -38,7 +39,7 @@ MAX_NAME_BYTES = 120
 def show_import(result: ImportResult) -> None:
     """What became of every key, in words and numbers."""
     rows = [*result.rows, *result.assumed]
-    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES}
+    counts = {outcome: sum(row.shown_as == outcome for row in rows) for outcome in OUTCOMES}
     st.markdown(
         joined(
             " · ",
@@ -100,7 +101,7 @@ def values_of(text: str, name: str) -> dict[str, object]:
 def _table(rows: Iterable[ImportRow]) -> None:
     cells, kinds = [], []
     for row in rows:
-        sign, word = OUTCOMES[row.outcome]
+        sign, word = OUTCOMES[row.shown_as]
         here = (
             "–"
             if row.target_key is None
@@ -108,6 +109,6 @@ def _table(rows: Iterable[ImportRow]) -> None:
         )
         value = "–" if row.value is ABSENT else in_short(row.key, row.value, language=language())
         cells.append([str(row.line or "–"), f"{row.key}: {value}", f"{sign} {t(word)}", here, say(row.message)])
-        kinds.append(row.outcome)
+        kinds.append(row.shown_as)
     headings = [t(N_("Line")), t(N_("In the file")), t(OUTCOME), t(N_("Here")), t(WHY)]
     outcome_table(headings, cells, kinds)

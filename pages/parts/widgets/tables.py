@@ -65,7 +65,7 @@ def unified_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = No
 def outcome_table(columns: Sequence[str], cells: list[list[str]], outcomes: Sequence[str]) -> None:
     """One row a key of another tool's config, coloured by what became of it."""
     fills = {"translated": "changed", "not_supported": "wrong", "unknown": "missing", "taken": "ok"}
-    _table(columns, cells, [FILLS[fills[outcome]] for outcome in outcomes])
+    _table(columns, cells, [FILLS.get(fills.get(outcome, ""), "") for outcome in outcomes])
 
 
 def wrapping_table(columns: Sequence[str], cells: list[list[Any]], fills: Sequence[str]) -> None:

@@ -389,3 +389,15 @@ def test_recipes_of_others_are_taken_under_our_names(tool: str, line: str, key: 
         "axolotl": "base_model: m\nadapter: lora\nmicro_batch_size: 2\n",
     }
     assert import_text(f"{heads[tool]}{line}\n").values[key] == wanted
+
+
+def test_what_is_lost_without_any_loss_is_told_quietly() -> None:
+    text = (
+        "stage: sft\nfinetuning_type: lora\nmodel_name_or_path: m\nlora_rank: 4\nplot_loss: true\noverwrite_cache: true\n"
+        "ddp_timeout: 180000000\nlogging_dir: logs\ndataset: alpaca_en\ndeepspeed: z3.json\nuse_dft_loss: true\n"
+    )
+    shown = {item.key: item.shown_as for item in import_text(text).rows}
+    assert {key for key, word in shown.items() if word == "not_needed"} == {
+        "plot_loss", "overwrite_cache", "ddp_timeout", "logging_dir"
+    }  # fmt: skip
+    assert shown["dataset"] == shown["deepspeed"] == shown["use_dft_loss"] == "not_supported"
