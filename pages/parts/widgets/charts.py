@@ -199,6 +199,7 @@ def _lines(lines: Sequence[Line], figure: Any, look: Look, scale: Scale, *, is_c
         yaxis={"rangemode": "tozero", "type": "log" if look.is_log else "linear", "uirevision": str(look.is_log)},
         uirevision="keep",
     )
+    figure.update_xaxes(unifiedhovertitle={"text": f"{t(scale.title)} %{{x}}"})
     if scale.end is not None:
         figure.update_xaxes(autorangeoptions={"include": [scale.end]})
     if heights and look.is_log:  # plotly takes the logarithm twice of what its own range shall include

@@ -21,8 +21,9 @@ from pages.parts.shell.html import Html, tag
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import bold, escape, joined
 from pages.parts.shell.services import installation
-from pages.parts.widgets.formats import FIGURE_WIDTH
 
+FIGURE_WIDTH = 160
+"""Of a figure's box, in pixels; two stand side by side within the box of a GPU on a telephone."""
 TRACK = "position: relative; display: flex; height: 14px; border-radius: 4px; overflow: hidden; background: rgba(128, 138, 150, .22)"
 OWN, OTHERS = "background: #0072b2", "background: #7a8694"
 MARK = "position: absolute; top: 0; bottom: 0; width: 3px; margin-left: -3px; background: currentColor"
