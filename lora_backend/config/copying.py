@@ -15,16 +15,13 @@ from lora_backend.config.schema import default_config
 from lora_backend.escaping import markdown_cell, visible
 from lora_backend.i18n import N_, translate
 
-EMPTY_CONFIG = "/dev/null"
-"""A config file without keys: all that is wanted then comes by `--set`."""
 
-
-def as_command(values: Mapping[str, Any], config: str = EMPTY_CONFIG, base: Mapping[str, Any] | None = None) -> str:
+def as_command(values: Mapping[str, Any], config: str, base: Mapping[str, Any]) -> str:
     """The shell command that trains with `values`: the file `config`, and `--set` for all that differs from it.
 
     `base`: what the file `config` holds over the defaults. A key that only `base` has is set to its default.
     """
-    base, defaults = base or {}, default_config()
+    defaults = default_config()
     changed = {
         key: value
         for key, value in values.items()

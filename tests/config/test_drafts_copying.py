@@ -25,8 +25,9 @@ def settings_of(command: str) -> dict[str, Any]:
 
 
 def test_the_command_sets_all_that_differs_from_the_defaults_and_nothing_else() -> None:
-    command = as_command(VALUES)
-    assert shlex.split(command)[:5] == ["python", "-m", "lora_backend", "train", "/dev/null"]
+    command = as_command(VALUES, "my config.yaml", {})
+    assert shlex.split(command)[:5] == ["python", "-m", "lora_backend", "train", "my config.yaml"]
+    assert as_command(VALUES, "c.yaml", VALUES) == "python -m lora_backend train c.yaml\n"
     assert settings_of(command) == {key: VALUES[key] for key in VALUES if key not in ("device_map", "alpha")}
 
 

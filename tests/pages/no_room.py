@@ -170,7 +170,7 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
 
     return {
         "blank draft": lambda: on("config", click("blank")),
-        "demo draft": lambda: on("config", click("demo_config")),
+        "demo draft": lambda: on("config", click("preset-demo")),
         "preset": lambda: on("config", lambda at: next(b for b in at.button if str(b.key).startswith("preset-")).click().run()),
         "uploaded config": lambda: a_file("mine.yaml", b"model_name: m\n"),
         "import": lambda: a_file("lf.yaml", LLAMA_FACTORY, "open_import"),

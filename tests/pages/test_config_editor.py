@@ -239,9 +239,10 @@ def test_a_device_map_of_80_blocks_is_one_row_of_the_diff_that_can_be_opened(lay
 
 
 def test_the_draft_is_copied_as_command_python_and_the_diff_as_markdown() -> None:
-    at = show("config", draft=draft_of("model_name: m\nr: 4\n").id)
+    draft = draft_of("model_name: m\nr: 4\n")
+    at = show("config", draft=draft.id)
     codes = "\n".join(code.value for code in at.code)
-    assert "--set r=4" in codes
+    assert f"train {draft.path}/config.yaml\n" in codes
     assert "getEquipAdaptorModel(config)" in codes
     assert "| `r` | `16` | `4` |" in codes
 

@@ -54,7 +54,7 @@ def show_actions(draft: Draft, config: ResolvedConfig, start: Startable) -> None
                 on_click="ignore",
                 key="download",
             )
-            _copies(text, document.values)
+            _copies(draft, text, document.values)
             export_for_another_tool(config)
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
@@ -81,11 +81,11 @@ def launch_when_asked(draft: Draft, config: ResolvedConfig, start: Startable, *,
     ask_where_it_is_in_doubt(draft, text, launched, endpoint)
 
 
-def _copies(text: str, values: dict[str, Any]) -> None:
+def _copies(draft: Draft, text: str, values: dict[str, Any]) -> None:
     """The draft in three forms, each with Streamlit's own button that copies it."""
     for title, code, language in (
         ("YAML", text, "yaml"),
-        (N_("Command"), as_command(values), "bash"),
+        (N_("Command"), as_command(values, str(draft.path / "config.yaml"), values), "bash"),
         ("Python", as_python(values), "python"),
     ):
         st.caption(t(title))

@@ -12,9 +12,9 @@ from lora_backend.config.config_writing import with_values
 from lora_backend.config.drafts import Draft, DraftConflictError, revision_of
 from lora_backend.config.inside_findings import PARTS_OF
 from lora_backend.config.key_queries import kind_of_values, takes_mapping
-from lora_backend.config.merging import merged
 from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import REQUIRED, Key
+from lora_backend.config.two_edits import merged
 from lora_backend.i18n import N_, Message
 from pages.parts.draft import session
 from pages.parts.shell.failing import tell

@@ -53,11 +53,9 @@ def choose_start() -> None:
         pasted = st.form_submit_button(t(N_("Open as a draft")))
     with fresh, st.container(border=True, height="stretch"):
         st.header(t(N_("Start new")), anchor=False)
-        st.write(t(N_("From the common keys, or from the demo's config, which trains on this machine.")))
-        if st.button(t(N_("New config")), icon=":material/add:", key="blank"):
+        st.write(t(N_("Choose a base model and your data; the common keys are filled in.")))
+        if st.button(t(N_("New config")), type="primary", icon=":material/add:", key="blank"):
             _begin(BLANK)
-        if st.button(t(N_("The demo's config")), icon=":material/school:", key="demo_config"):
-            _begin(demo_text(installation()))
     if pasted and text.strip():
         st.session_state[session.IMPORT_SOURCE] = (
             "pasted.yaml",
@@ -68,8 +66,8 @@ def choose_start() -> None:
         _begin_with_file(file.getvalue(), file.name)
     elif kept := st.session_state.get(session.IMPORT_SOURCE):
         _begin_with_document(parse_config(kept[1]), kept[0])
-    _presets()
     recent_drafts()
+    _presets()
 
 
 def _presets() -> None:
@@ -77,9 +75,10 @@ def _presets() -> None:
     presets = list(PRESETS.values())
     for start in range(0, len(presets), PRESET_COLUMNS):
         for column, preset in zip(st.columns(PRESET_COLUMNS), presets[start : start + PRESET_COLUMNS], strict=False):
-            with column, st.container(border=True, height="stretch"):
-                st.markdown(f"**{t(preset.title)}**")
-                st.caption(t(preset.purpose))
+            with column, st.container(border=True, height="stretch", vertical_alignment="distribute"):
+                with st.container(gap="xsmall"):
+                    st.markdown(f"**{t(preset.title)}**")
+                    st.caption(t(preset.purpose))
                 if st.button(t(N_("Start from this")), key=f"preset-{preset.id}", icon=":material/arrow_forward:"):
                     _begin(_preset_text(preset))
 

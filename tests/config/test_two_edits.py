@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_backend.config.merging import merged
+from lora_backend.config.two_edits import merged
 
 BASE = "# a config\nmodel_name: m\nr: 4  # rank\nalpha: 8\ntarget_modules:\n- q_proj\n"
 
