@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from lora_backend.demo.config import promise_kept
 from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, settled
+from tests.browser.conftest import Dashboard, badge, press, settled
 from tests.run_files import points_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -33,5 +33,9 @@ def test_one_click_trains_a_real_model_that_outlives_the_dashboard(dashboard: Da
     assert report is not None
     assert report.status == "ok"
     assert promise_kept(run.read_answers())
-    page.get_by_role("tab", name="Answers").click()
-    expect(page.get_by_text("With the adapter").first).to_be_visible()
+    # what it learned stands on top, without another click, and what comes next is one press away
+    expect(page.get_by_test_id("stMetric").filter(has_text="English: right answers")).to_contain_text("/ 24")
+    expect(page.get_by_test_id("stMetric").filter(has_text="Chinese: right answers")).to_contain_text("/ 24")
+    expect(page.get_by_test_id("stMetric").filter(has_text="Ranks")).to_contain_text("OK")
+    press(page.get_by_role("button", name="Try it").or_(page.get_by_role("link", name="Try it")).first)
+    expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
