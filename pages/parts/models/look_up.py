@@ -142,6 +142,7 @@ def _show_found(found: Repository) -> None:
             ),
             hide_index=True,
             height="content" if len(found.files) <= 14 else 388,
+            placeholder="–",
         )
         st.caption(t(N_("Safetensors, tokenizer and configs only: no pickled weights, no code.")))
 

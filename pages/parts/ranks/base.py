@@ -81,4 +81,4 @@ def show_comparison(report: RankReport, key: str) -> None:
         }
         for item, (file, model) in zip(differences, map(sides_of, differences), strict=True)
     ]
-    st.dataframe(frame(rows), hide_index=True, height="content" if len(rows) <= SHORT else 400)
+    st.dataframe(frame(rows), hide_index=True, height="content" if len(rows) <= SHORT else 400, placeholder="–")

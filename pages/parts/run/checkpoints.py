@@ -94,6 +94,7 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
         ),
         hide_index=True,
         height="content" if len(found) <= 10 else 388,
+        placeholder="–",
     )
     what_is_marked = [] if best is None else [say(best_message(best))]
     st.caption(sentences([*what_is_marked, t(N_("Resume goes on from the newest one that is whole."))]))

@@ -78,7 +78,7 @@ def _answers(runs: Sequence[RunStore], names: Sequence[str]) -> None:
     columns = {name: st.column_config.TextColumn(width="medium") for name in ("", *names)}
     # Dozens of long texts: it scrolls, each with room for three lines, and a double click shows one whole.
     rows = [dict(zip(("", *names), row, strict=True)) for row in shown]
-    st.dataframe(frame(rows).set_index(""), column_config=columns, row_height=ANSWER_PX)
+    st.dataframe(frame(rows).set_index(""), column_config=columns, row_height=ANSWER_PX, placeholder="–")
 
 
 def _table(rows: Mapping[str, Sequence[str]], names: Sequence[str]) -> None:

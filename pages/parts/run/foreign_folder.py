@@ -235,6 +235,7 @@ def _checkpoints(found: FoundFolder) -> None:
         frame(rows),
         hide_index=True,
         column_config={t(N_("Ranks")): st.column_config.LinkColumn(display_text=t(N_("Check")))},
+        placeholder="–",
     )
 
 

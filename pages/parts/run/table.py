@@ -72,6 +72,7 @@ def run_history(rows: Sequence[RunRow]) -> None:
             t(N_("State")): st.column_config.Column(width=_state_width(shown)),
             t(LOSS_CURVE): st.column_config.LineChartColumn(width=90),
         },
+        placeholder="–",
     )
     chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
     _actions(chosen)

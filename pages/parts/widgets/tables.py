@@ -138,4 +138,6 @@ def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> 
 def _frame(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:
     """A table that scrolls, for many rows."""
     rows = [dict(zip(columns, row, strict=True)) for row in cells]
-    st.dataframe(_filled(frame(rows), fills), hide_index=True, height="content" if len(cells) <= SHORT else 560)
+    st.dataframe(
+        _filled(frame(rows), fills), hide_index=True, height="content" if len(cells) <= SHORT else 560, placeholder="–"
+    )
