@@ -14,6 +14,7 @@ import streamlit as st
 
 from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.errors import FlightdeckError, WorkerError
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from pages.parts.draft.edit import current_text, set_values
 from pages.parts.draft.session import LAUNCH_ASKED
@@ -27,9 +28,9 @@ from pages.parts.plan.options import show_options
 from pages.parts.plan.tables import component_bars, component_table
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.verdict import show_basis, show_effect, show_verdict
-from pages.parts.plan.work import Work, prepare, read_question
+from pages.parts.plan.work import Work, alone_on_one_gpu, prepare, read_question
 from pages.parts.shell import addresses
-from pages.parts.shell.header import page_header
+from pages.parts.shell.header import browser_tab, page_header
 from pages.parts.shell.language import say, t, t_plain
 from pages.parts.shell.navigation import CONFIG, PLAN
 from pages.parts.shell.services import installation
@@ -60,24 +61,21 @@ def empty() -> None:
 
 
 def show(work: Work) -> None:
+    browser_tab(f"{t_plain(N_('Plan'))} · {visible(work.question.model.rpartition('/')[2])}")
+    share = alone_on_one_gpu(work)
     show_verdict(work)
-    show_split(work)
-    remedy, figures = st.container(), st.container()
+    actions(work)
+    if share is not None:
+        show_split(work, share)
+    remedy = st.container()
     show_effect(work)
     pick_view()
     show_picture(work)
     show_moves(work)
+    figures = st.container()
+    if share is None:
+        show_split(work, share)
     show_basis(work)
-    with st.container(horizontal=True):
-        use_in_config(work)
-        picture_buttons(work)
-        if addresses.DRAFT in work.question.params:
-            st.page_link(
-                CONFIG,
-                label=t(N_("Back to the draft")),
-                icon=":material/arrow_back:",
-                query_params={addresses.DRAFT: work.question.params[addresses.DRAFT]},
-            )
     details(work)
     with figures:
         row = show_times(work)
@@ -86,6 +84,20 @@ def show(work: Work) -> None:
         show_best_remedy(work)
     with figures:
         show_limits(work, row)
+
+
+def actions(work: Work) -> None:
+    """What is done with a plan, below what it comes to."""
+    with st.container(horizontal=True, key="plan_actions"):
+        use_in_config(work)
+        if addresses.DRAFT in work.question.params:
+            st.page_link(
+                CONFIG,
+                label=t(N_("Back to the draft")),
+                icon=":material/arrow_back:",
+                query_params={addresses.DRAFT: work.question.params[addresses.DRAFT]},
+            )
+        picture_buttons(work)
 
 
 def details(work: Work) -> None:

@@ -15,6 +15,7 @@ import streamlit as st
 from lora_backend.config.config_text import ConfigDocument, decode_config, read_config
 from lora_backend.config.data_now import sha256_now
 from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.models.adapters_here import AdapterHere
 from lora_backend.preflight.roots import allowed_adapter, allowed_config, may_read_data
@@ -37,8 +38,8 @@ from pages.parts.ranks.passport import show_passport
 from pages.parts.ranks.scrubber import scrubber
 from pages.parts.ranks.view import show_report
 from pages.parts.shell import addresses
-from pages.parts.shell.header import page_header
-from pages.parts.shell.language import say, t
+from pages.parts.shell.header import browser_tab, page_header
+from pages.parts.shell.language import say, t, t_plain
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import CONFIG, HOME
 from pages.parts.shell.services import installation, worker
@@ -170,6 +171,7 @@ def verify(subject: Subject) -> None:
     place = st.container()
     report = check_on_disk(subject.adapter, subject.config)
     parts = provenance(subject, own)
+    browser_tab(f"{t_plain(N_('Verify'))} · {visible(shown_name(subject))}")
     with place:
         show_answer(answer(report, parts))
     names = [N_("Ranks on disk"), N_("Provenance"), N_("Loaded in memory"), N_("Compare adapters"), N_("Truncate")]
@@ -190,6 +192,12 @@ def verify(subject: Subject) -> None:
     if truncate.open:  # its singular values take torch
         with truncate:
             scrubber(subject.adapter, subject.config, subject.run)
+
+
+def shown_name(subject: Subject) -> str:
+    """What the browser's tab calls it: a run by its name, any other by its folder's."""
+    run = subject.run
+    return subject.adapter.name if run is None else run.read_record().name or run.id
 
 
 def provenance(subject: Subject, own: dict[str, Any]) -> list[Part]:

@@ -101,7 +101,7 @@ def _middle(way: Way) -> float:
 
 WORDS: dict[WayCode, Any] = {
     "single": N_("one GPU"),
-    "layer_split": N_("layer split over {count} GPUs"),
+    "layer_split": N_("split across {count} GPUs"),
     "ddp": N_("ddp on {count} GPUs"),
     "fsdp": N_("fsdp on {count} GPUs"),
     "fsdp_offload": N_("fsdp on {count} GPUs, weights in host memory"),

@@ -35,7 +35,7 @@ SIGNS: dict[Verdict, str] = {"fits": "", "tight": " ?", "over": " !"}
 AFTER: dict[Verdict, str] = {"fits": N_("; fits with this"), "tight": N_("; tight with this")}
 STRATEGIES = {
     "single": N_("one GPU"),
-    "layer_split": N_("layer split over {count} GPUs"),
+    "layer_split": N_("split across {count} GPUs"),
     "cpu": N_("on the CPU"),
     "ddp": N_("the whole model on each of {count} devices"),
     "fsdp": N_("shards of the model on {count} devices"),

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Dashboard, idle, press, settled
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
 
@@ -82,7 +82,7 @@ def test_one_step_is_drawn_in_time_with_words_and_a_table(shared_dashboard: Dash
     page.goto(shared_dashboard.url + "/plan?model=HuggingFaceTB/SmolLM2-135M&gpus=2xRTX-4090&force_balance=true")
     expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=120_000)
     idle(page)
-    press(page.get_by_test_id("stMain").get_by_text("Time", exact=True))
+    press(page.get_by_role("radio", name="Time"))
     lanes = page.get_by_role("group", name=re.compile(r"GPU 0 .*works \d+ % of a step"))
     expect(lanes).to_be_visible()
     expect(page.get_by_text("This is an estimate: one step takes")).to_be_visible()

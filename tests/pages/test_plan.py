@@ -371,8 +371,8 @@ def test_every_tab_shows_itself(model: Path) -> None:
         if tab == "Compare machines":
             table = at.table[0].value
             assert [unmarked_cell(cell) for cell in table["On"]] == [
-                "this plan · layer split over 2 GPUs",
-                "2xA100-80G · layer split over 2 GPUs",
+                "this plan · split across 2 GPUs",
+                "2xA100-80G · split across 2 GPUs",
                 "nonsense!",
             ]
             assert re.fullmatch(r"[0-9.]+ to [0-9.]+ USD", unmarked_cell(table["Cost"][1]))

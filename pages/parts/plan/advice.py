@@ -17,7 +17,7 @@ from pages.parts.plan.controls import set_param
 from pages.parts.plan.moves import back_to_best
 from pages.parts.plan.question import as_text
 from pages.parts.plan.trace import offer_again
-from pages.parts.plan.work import Work, alone_on_one_gpu
+from pages.parts.plan.work import Work
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
@@ -65,14 +65,13 @@ def show_best_remedy(work: Work) -> None:
             )
 
 
-def show_split(work: Work) -> None:
-    """What a split is worth, and one click to a single GPU where that holds the run as safely."""
+def show_split(work: Work, share: int | None) -> None:
+    """What a split is worth, and one click to a single GPU where that holds the run as safely: filled up to `share` percent."""
     note = split_note(work.plan)
     if note is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info(say(note), icon=":material/info:")
-        share = alone_on_one_gpu(work)
         if share is not None:
             st.button(
                 t(N_("Use one GPU")),

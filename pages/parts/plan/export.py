@@ -80,14 +80,23 @@ def picture_buttons(work: Work) -> None:
         icon=":material/image:",
         on_click="ignore",
         key="plan_picture",
-        help=t(N_("The picture above for a slide: which block lies where, and how much stays free.")),
+        help=t(N_("This plan for a slide: which block lies where, and how much stays free.")),
     )
     png_button(svg, name="plan.png", key="plan_picture_png")
 
 
 def use_in_config(work: Work) -> None:
-    """A button that opens a new draft with the model, these settings and, for a split, this map."""
-    if st.button(t(N_("Use in config")), icon=":material/tune:", key="use_in_config"):
+    """A button that opens a new draft with the model, these settings and, for a split, this map.
+
+    It is the page's act where the plan fits; where it does not, what makes it fit is.
+    """
+    is_act = work.plan.verdict == "fits"
+    if st.button(
+        t(N_("Use in config")),
+        icon=":material/tune:",
+        key="use_in_config",
+        type="primary" if is_act else "secondary",
+    ):
         draft = new_draft(installation().drafts, draft_text(work))
         st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import streamlit as st
 
@@ -96,9 +96,7 @@ def show_moves(work: Work) -> None:
             key=ONTO,
             width=220,
         )
-        _button(
-            N_("Move"), ":material/drive_file_move:", "move", not _selected(work), lambda: _move(work), kind="primary"
-        )
+        _button(N_("Move"), ":material/drive_file_move:", "move", not _selected(work), lambda: _move(work))
         _button(N_("Undo"), ":material/undo:", "undo", not before, lambda: _step(work, back=True))
         _button(N_("Redo"), ":material/redo:", "redo", not after, lambda: _step(work, back=False))
         _button(
@@ -125,9 +123,8 @@ def _button(
     key: str,
     disabled: bool,
     act: Callable[[], None],
-    kind: Literal["primary", "secondary"] = "secondary",
 ) -> None:
-    st.button(t(label), icon=icon, key=f"plan-{key}", disabled=disabled, on_click=safely(act), type=kind)
+    st.button(t(label), icon=icon, key=f"plan-{key}", disabled=disabled, on_click=safely(act))
 
 
 def _selected(work: Work) -> list[int]:
