@@ -12,7 +12,7 @@ from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.record.curves import Column, downsample, points
 from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.runs.record.states import RunState
+from lora_backend.runs.record.states import AFTER_TRAINING, RunState
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import TONES, deciding, tone
 from lora_backend.views.run_view import loss_in_short
@@ -74,9 +74,12 @@ def scores(answers: Iterable[Answer]) -> list[Score]:
     return found
 
 
-def going_facts(state: RunState, columns: Mapping[str, Column]) -> list[Fact]:
-    """Of a run that goes on: the loss and what is measured beside it, without what this run does not measure."""
+def going_facts(state: RunState, columns: Mapping[str, Column], answers: Sequence[Answer] = ()) -> list[Fact]:
+    """Of a run that goes on: the loss and what is measured beside it, without what this run does not measure; once it is
+    trained the answers that are there."""
     facts = [*_loss_facts(columns, is_over=False), *_evaluation_facts(state, columns)]
+    if state.stage in AFTER_TRAINING:
+        return [*facts, *answer_facts(answers)]
     for name, head, shown in (
         ("tokens_per_s", N_("Tokens/s"), lambda value: f"{value:,.0f}"),
         ("learning_rate", N_("Learning rate"), lambda value: number(value, DIGITS)),

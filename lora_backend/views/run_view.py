@@ -127,9 +127,12 @@ def percent_of(state: RunState) -> int:
 
 
 def tab_title(record: RunRecord, state: RunState) -> str:
-    """What the browser's tab says: `42 % · name` while it trains."""
+    """What the browser's tab says: `42 % · name` while it trains, and of its answers while it gives those."""
     title = run_title(record)
-    return title if state.has_ended or not state.total_steps else f"{percent_of(state)} % · {title}"
+    if state.has_ended or not state.total_steps:
+        return title
+    answering = state.stage in AFTER_TRAINING and state.fraction is not None
+    return f"{int(100 * (state.fraction or 0.0)) if answering else percent_of(state)} % · {title}"
 
 
 def going_in_short(run: RunStore, state: RunState, columns: dict[str, Column], now: float) -> list[Message]:

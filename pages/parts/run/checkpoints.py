@@ -31,6 +31,8 @@ from pages.parts.shell.services import installation
 from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.frames import frame
 
+HEADS = {"eval_loss": N_("Evaluation loss"), "eval_token_accuracy": N_("Token accuracy")}
+"""Of what is measured in an evaluation; a run without any has no such column."""
 CLOCKS_APART_S = 5.0
 """A file system's clock may be behind the one that the request was made by."""
 
@@ -76,6 +78,7 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
         return
     best = best_of(run, found)
     checked = _checked(run, found)
+    measured = {name for name in ("eval_loss", "eval_token_accuracy") if any(getattr(one, name) is not None for one in found)}  # fmt: skip
     st.dataframe(
         frame(
             [
@@ -84,9 +87,11 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
                     t_plain(N_("Saved at")): when(one.saved_at, "%Y-%m-%d %H:%M:%S"),
                     t_plain(N_("Size")): size(one.size_bytes),
                     t_plain(N_("Loss")): number(one.loss),
-                    t_plain(N_("Evaluation loss")): number(one.eval_loss) + _star(one, best, "eval_loss"),
-                    t_plain(N_("Token accuracy")): number(one.eval_token_accuracy)
-                    + _star(one, best, "eval_token_accuracy"),
+                    **{
+                        t_plain(HEADS[name]): number(getattr(one, name)) + _star(one, best, name)
+                        for name in HEADS
+                        if name in measured
+                    },
                     t_plain(N_("Files")): _files(one, checked),
                 }
                 for one in reversed(found)

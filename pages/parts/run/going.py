@@ -41,7 +41,8 @@ def show_going(run: RunStore, state: RunState, columns: Columns) -> None:
     if state.state == "stopping":
         st.info(sentences(map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
     run_alerts(run, state, columns)
-    show_facts(going_facts(state, columns))
+    answers = run.read_answers() if state.stage in AFTER_TRAINING else []
+    show_facts(going_facts(state, columns, answers))
     run_machines(run, state)
     notes_of_start(run)
 

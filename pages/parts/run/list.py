@@ -32,7 +32,7 @@ def running_row(run: RunStore) -> None:
     except RunError:
         return
     state = run.state()
-    with st.container(border=True, gap="small"):
+    with st.container(border=True, gap="small", key=f"run_row-{run.id}"):
         title = run_title(record)
         name = bold(title) if record.kind == "train" else bold(say(job_title(record.kind, title)))
         with st.container(horizontal=True, vertical_alignment="center"):

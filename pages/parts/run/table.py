@@ -20,6 +20,7 @@ from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.views.compare_view import HOW_MANY, can_compare
 from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, listed, value_text
+from lora_backend.views.table import cell_text
 from pages.parts.run import session
 from pages.parts.shell import addresses
 from pages.parts.shell.addresses import page_address
@@ -59,10 +60,9 @@ def run_history(rows: Sequence[RunRow]) -> None:
         st.info(t(N_("No runs match. Change the search or the states.")), icon=":material/filter_alt_off:")
         return
     cells = [_cells(row, columns, with_curve=len(shown) <= MOST_CURVES) for row in shown]
-    texts = [name for name in cells[0] if name not in (t(N_("Open")), t(LOSS_CURVE))]
-    style = frame(cells).style.format(_read, subset=texts, na_rep="–")  # for `None` would be shown as that
+    _without_none(cells)
     table = st.dataframe(
-        style,
+        frame(cells),
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
@@ -78,9 +78,12 @@ def run_history(rows: Sequence[RunRow]) -> None:
     _actions(chosen)
 
 
-def _read(value: Any) -> str:
-    """A cell as it is read: numbers with four significant digits."""
-    return number(value) if isinstance(value, float) else str(value)
+def _without_none(rows: Sequence[dict[str, Any]]) -> None:
+    """A column in which a value is missing becomes text: of numbers it would be shown as `None`."""
+    for name in rows[0]:
+        if any(row[name] is None for row in rows):
+            for row in rows:
+                row[name] = cell_text(number(row[name]) if isinstance(row[name], float) else row[name])
 
 
 def _state_width(rows: Iterable[RunRow]) -> int | None:
