@@ -1,0 +1,43 @@
+"""A 70B plan on three unequal GPUs: moved by hand, priced, and taken into a config that trains by it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.drafts import list_drafts
+from tests.browser.conftest import Dashboard, idle, press
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=A100-80G,L40S,RTX-4090&gradient_checkpointing=true&batch_size=1&rows=1000&price=1.5"
+"""With a price of a GPU hour and a number of rows, which `Price of one GPU for an hour` and `rows` on the left set."""
+
+
+def test_a_70b_plan_is_moved_priced_and_taken_into_a_config(shared_dashboard: Dashboard, page: Page) -> None:
+    page.goto(shared_dashboard.url + ADDRESS)
+    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=120_000)
+    idle(page)
+    expect(page.get_by_text(re.compile(r"[\d.,]+ to [\d.,]+ USD|about [\d.,]+ USD")).first).to_be_visible(
+        timeout=60_000
+    )
+
+    chart = page.get_by_test_id("stPlotlyChart").first
+    chart.locator(".bars .point", has_text=re.compile(r"^79$")).locator("path").click(force=True)
+    expect(page.get_by_role("spinbutton", name="from")).to_have_value("79")
+    idle(page)
+    press(page.get_by_role("button", name="Move", exact=True))
+    expect(page.get_by_text("placed by hand")).to_be_visible()
+    idle(page)
+
+    press(page.get_by_role("button", name="Use in config"))
+    page.wait_for_url(re.compile(r"/config\?.*draft="))
+    expect(page.get_by_role("button", name="Launch", exact=True)).to_be_visible()
+    (draft,) = list_drafts(shared_dashboard.workspace / "drafts")
+    placed = parse_config(draft.text()).values["device_map"]
+    assert len([name for name in placed if re.fullmatch(r"model\.layers\.\d+", name)]) == 80
+    assert set(placed.values()) == {0, 1, 2}
+    expect(page.get_by_text(re.compile("80 blocks on 3 GPUs")).first).to_be_visible()
