@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,28 @@ class Look:
     """Share of the points that are averaged; 0: the curve as it is."""
     is_log: bool = False
     """Whether the loss is on a logarithmic axis."""
+
+    @property
+    def percent(self) -> int:
+        return round(100 * self.smoothing)
+
+
+def look_of(words: Mapping[str, str]) -> Look:
+    """That which the words of an address name; what they name wrongly is as it is without them."""
+    over: Over = next((name for name in OVER if name == words.get("over")), "step")
+    percent = words.get("smoothing", "")
+    is_share = percent.isascii() and percent.isdecimal() and int(percent[:4]) <= 100 * MOST_SMOOTHED
+    return Look(over, int(percent) / 100 if is_share else SMOOTHED_SHARE, words.get("log") == "1")
+
+
+def words_of(look: Look) -> dict[str, str | None]:
+    """The same the other way; None for a word that an address does not need."""
+    usual = Look()
+    return {
+        "over": None if look.over == usual.over else look.over,
+        "smoothing": None if look.percent == usual.percent else str(look.percent),
+        "log": "1" if look.is_log else None,
+    }
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.runs.record.process_identity import ProcessIdentity
-from tests.browser.conftest import Dashboard, badge, idle, press, settled
+from tests.browser.conftest import RUNS_MS, Dashboard, badge, idle, press, settled
 from tests.browser.living_run import chart_range, living, save, zoom
 from tests.run_files import end_run
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 WATCH = """() => {
   window.most = {};
@@ -34,7 +34,7 @@ def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
 ) -> None:
     run = living(shared_dashboard.workspace, trainer)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
-    expect(page.locator(".js-plotly-plot .legendtext", has_text="Loss").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot .legendtext", has_text="Loss").first).to_be_visible(timeout=RUNS_MS)
     zoomed = zoom(page)
     assert zoomed[0] > 5
     page.get_by_role("tab", name="Log").click()

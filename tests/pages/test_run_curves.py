@@ -12,6 +12,7 @@ from tests.pages.screens import charts, show
 from tests.run_files import add_point, end_run, make_run, set_status
 
 pytestmark = pytest.mark.usefixtures("workspace")
+WORDS = {"over", "smoothing", "log"}
 
 
 def made(name: str) -> RunStore:
@@ -43,12 +44,24 @@ def test_each_run_keeps_what_was_chosen_for_its_charts() -> None:
     assert rate["layout"]["title"]["text"] == "Learning rate"
     assert math.isclose(loss["layout"]["shapes"][0]["x0"], 39 * 2 * 100), "the mark moved along"
 
+    assert {word: at.query_params[word] for word in WORDS} == {"over": "tokens", "smoothing": "0", "log": "1"}
+
+    for word in WORDS:
+        del at.query_params[word]
     at.query_params["run"] = other.id
     at.run()
     assert charts(at)[0]["layout"]["yaxis"]["type"] == "linear"
+    assert not WORDS & set(at.query_params)
     at.query_params["run"] = one.id
     at.run()
     assert charts(at)[0]["layout"]["yaxis"]["type"] == "log"
+
+
+def test_an_address_brings_how_the_charts_were_seen() -> None:
+    at = show("runs", run=made("one").id, over="time", smoothing="20", log="1")
+    loss = charts(at)[0]
+    assert loss["data"][1]["name"] == "Loss, smoothed over 8 points"
+    assert (loss["layout"]["xaxis"]["title"]["text"], loss["layout"]["yaxis"]["type"]) == ("Training time, s", "log")
 
 
 def test_a_run_that_waits_for_its_first_step_has_no_chart_and_nothing_to_choose() -> None:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from lora_backend.runs.record.curves import Column
-from lora_backend.views.curve_view import height_of, log_ticks, place_on_curve, points_csv, round_end, scale_of
+from lora_backend.views.curve_view import (
+    Look,
+    height_of,
+    log_ticks,
+    look_of,
+    place_on_curve,
+    points_csv,
+    round_end,
+    scale_of,
+    words_of,
+)
 
 
 def run_of(num_points: int, seconds: float = 2.0) -> dict[str, Column]:
@@ -82,3 +92,15 @@ def test_the_file_has_every_point_and_no_column_without_any() -> None:
     assert len(rows) == 2500
     assert list(rows[0]) == ["step", "loss", "eval_loss", "tokens_per_s", "time"]
     assert (rows[1]["step"], rows[1]["loss"], rows[1]["eval_loss"], rows[0]["eval_loss"]) == ("2", "1.5", "0.25", "")
+
+
+@pytest.mark.parametrize("look", [Look(), Look("tokens", 0.0, True), Look("time", 0.5), Look(smoothing=0.01)])
+def test_an_address_carries_a_look(look: Look) -> None:
+    words = {word: said for word, said in words_of(look).items() if said is not None}
+    assert look_of(words) == look
+    assert words_of(Look()) == dict.fromkeys(("over", "smoothing", "log"))
+
+
+@pytest.mark.parametrize("percent", ["51", "-1", "x", "", "7.5", "9" * 5000, "٣"])
+def test_an_address_that_says_it_wrongly_is_as_one_that_does_not(percent: str) -> None:
+    assert look_of({"over": "moons", "smoothing": percent, "log": "yes"}) == Look()

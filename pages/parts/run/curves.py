@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 
 from lora_backend.i18n import N_
 from lora_backend.runs.history.curve_marks import Marks, marks_of, without_pauses
-from lora_backend.runs.record.curves import SMOOTHED_SHARE, points, read_columns
+from lora_backend.runs.record.curves import points, read_columns
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
-from lora_backend.views.curve_view import MOST_SMOOTHED, OVER, Look, points_csv
+from lora_backend.views.curve_view import MOST_SMOOTHED, OVER, Look, look_of, points_csv, words_of
+from pages.parts.run import session
 from pages.parts.shell.language import t, t_plain
 from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
@@ -62,33 +64,39 @@ def run_curves(run: RunStore, columns: Columns, state: RunState) -> None:
 
 
 def chosen_look(name: str, *, has_log: bool = True) -> Look:
-    """What the reader chose for the charts `name`, kept while the session lasts; `has_log`: whether there is a loss."""
+    """What the reader chose for the charts `name`: kept while the session lasts, and in the address, which a link carries.
+
+    `has_log`: whether there is a loss.
+    """
+    looks: dict[str, Look] = st.session_state.setdefault(session.LOOKS, {})
+    kept = looks.get(name) or look_of(st.query_params.to_dict())
+    over_key, smoothing_key, log_key = (f"curves_{what}-{name}" for what in ("over", "smoothing", "log"))
+    for key, value in ((over_key, kept.over), (smoothing_key, kept.percent), (log_key, kept.is_log)):
+        st.session_state.setdefault(key, value)
     over = st.segmented_control(
-        t(N_("Over")),
-        list(OVER),
-        format_func=lambda key: t(OVER[key]),
-        default="step",
-        required=True,
-        key=f"curves_over-{name}",
-        persist_state="session",
+        t(N_("Over")), list(OVER), format_func=lambda key: t(OVER[key]), required=True, key=over_key
     )
     percent = st.slider(
         t(N_("Smoothing")),
         0,
         round(100 * MOST_SMOOTHED),
-        round(100 * SMOOTHED_SHARE),
         format="%d %%",
-        key=f"curves_smoothing-{name}",
+        key=smoothing_key,
         help=t(
             N_(
                 "How many of the points each value is averaged over, the newest counting most. 0 % shows the loss as it was logged."
             )
         ),
         width=220,
-        persist_state="session",
     )
-    is_log = has_log and st.toggle(t(N_("Logarithmic loss")), key=f"curves_log-{name}", persist_state="session")
-    return Look(over, percent / 100, is_log)
+    is_log = st.toggle(t(N_("Logarithmic loss")), key=log_key) if has_log else kept.is_log
+    looks[name] = look = Look(over, percent / 100, is_log)
+    for word, said in words_of(look).items():
+        if said is None:
+            st.query_params.pop(word, None)
+        elif st.query_params.get(word) != said:
+            st.query_params[word] = said
+    return look if has_log else replace(look, is_log=False)
 
 
 def draw_curves(
