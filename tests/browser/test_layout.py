@@ -85,7 +85,11 @@ def pages_in_use(model: Path, data: Path, run: str, alive: str, draft: str) -> d
             page.get_by_text(re.compile("detected from the rows")),
             page.get_by_role("button", name="Use in config"),
         ],
-        f"/plan?model={model}&gpus=24,12": lambda page: [page.get_by_text("It fits").first],
+        f"/plan?model={model}&gpus=24,12": lambda page: [
+            page.get_by_text("It fits").first,
+            page.get_by_role("button", name="Use in config"),
+            page.get_by_text("GPU 1 · 12.0 GiB").first,
+        ],
         f"/runs?run={alive}": lambda page: [
             badge(page, "Running"),
             page.get_by_role("button", name="Save and stop"),
@@ -96,6 +100,9 @@ def pages_in_use(model: Path, data: Path, run: str, alive: str, draft: str) -> d
             page.get_by_test_id("stMetric").first,
             page.get_by_role("link", name="Try it").or_(page.get_by_role("button", name="Try it")),
         ],
-        f"/verify?run={run}": lambda page: [page.get_by_text("layers have the expected rank").first],
+        f"/verify?run={run}": lambda page: [
+            page.get_by_text("It is what it says."),
+            page.get_by_text("layers have the expected rank").first,
+        ],
         f"/playground?with=run:{run}": lambda page: [page.get_by_test_id("stChatInputTextArea")],
     }
