@@ -156,7 +156,9 @@ def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: 
 
     text = EIGHT_FAULTS.format(model=tiny.home / "tiny-model", data=tiny.home / "chats.jsonl")
     draft = new_draft(tiny.workspace / "drafts", text)
+    draft.rename("Answers for the shop")
     settled(page, f"{tiny.url}/config?draft={draft.id}")
+    expect(page.locator("#stMain h1")).to_have_text("Answers for the shop")
     bar = page.locator(".st-key-config_bar")
     expect(bar).to_contain_text("7 errors")
     expect(page.get_by_role("button", name="Launch")).to_be_disabled()
@@ -178,6 +180,8 @@ def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: 
     press(page.get_by_role("button", name="Launch"))
     page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    (run,) = list_runs(tiny.workspace / "runs")
+    assert record_of(run)["name"] == "Answers for the shop"
 
 
 @pytest.mark.parametrize("width", [1280, 400])

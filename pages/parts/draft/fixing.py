@@ -40,15 +40,6 @@ def _preview(draft: Draft, document: ConfigDocument, found: AllFixed) -> None:
     lines = difflib.unified_diff(document.text.splitlines(), found.text.splitlines(), lineterm="", n=1)
     without_file_names = list(lines)[2:]
     st.code(visible_lines("\n".join(without_file_names)), language="diff", wrap_lines=True)
-    with st.expander(t(N_("What each fix does")), icon=":material/build:"), st.container(gap=None):
-        for _, fix in found.applied:
-            st.markdown(say(fix.label))
-    if found.left:
-        count = len(found.left)
-        label = t(Plural("{count} problem is left for you", "{count} problems are left for you"), count=count)
-        with st.expander(label, icon=":material/person:", expanded=True):
-            for finding in found.left:
-                st.caption(say(finding.message))
     with st.container(horizontal=True):
         label = t(Plural("Apply {count} fix", "Apply {count} fixes"), count=len(found.applied))
         if st.button(label, type="primary", icon=":material/build:", key="apply_all", help=t(N_("You can undo it."))):
@@ -58,3 +49,12 @@ def _preview(draft: Draft, document: ConfigDocument, found: AllFixed) -> None:
             st.rerun()
         if st.button(t(N_("Cancel")), key="cancel_fix_all"):
             st.rerun()
+    with st.expander(t(N_("What each fix does")), icon=":material/build:"), st.container(gap=None):
+        for _, fix in found.applied:
+            st.markdown(say(fix.label))
+    if found.left:
+        count = len(found.left)
+        label = t(Plural("{count} problem is left for you", "{count} problems are left for you"), count=count)
+        with st.expander(label, icon=":material/person:", expanded=True):
+            for finding in found.left:
+                st.caption(say(finding.message))
