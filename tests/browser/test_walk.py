@@ -73,7 +73,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     )
 
     press(page.get_by_role("button", name="Launch"))
-    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
     expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
     idle(page)
@@ -140,7 +140,7 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
 def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
     open_draft(page, tiny, tmp_path, epochs=100_000)
     page.get_by_role("button", name="Launch").dblclick()
-    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
     expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
     assert len(list_runs(tiny.workspace / "runs")) == 1
 
