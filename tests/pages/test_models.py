@@ -109,7 +109,7 @@ def test_a_gated_model_is_explained_with_where_to_go_and_where_a_token_goes(hub:
     at.button(key="look_up").click().run()
     assert "HF_TOKEN" in at.error[0].value
     assert "hf auth login" in texts(at)
-    urls = [link.proto.url for link in at.get("link_button")]
+    urls = [link.proto.url for link in at.get("link_button") if not link.proto.url.startswith("/docs")]
     assert urls == [f"{hub.endpoint}/meta/gated", f"{hub.endpoint}/settings/tokens"]
     assert "download" not in [button.key for button in at.button]
     assert jobs() == []

@@ -10,6 +10,7 @@ from pages.parts.data.choose import demo_name
 from pages.parts.shell import addresses
 from pages.parts.shell.language import t
 from pages.parts.shell.navigation import CONFIG, DATA
+from pages.parts.widgets.empty_state import empty_state
 
 EXAMPLES: tuple[tuple[str, str], ...] = (
     (N_("Chats"), '{"messages": [{"role": "user", "content": "How tall is it?"}, {"role": "assistant", "content": "Nine metres."}]}'),
@@ -24,22 +25,15 @@ EXAMPLES: tuple[tuple[str, str], ...] = (
 
 def show_empty() -> None:
     """Choose, upload, or look at the demo's data."""
-    st.info(
+    empty_state(
+        "rows",
         t(
             N_(
                 "Choose or upload a data set to see what a model learns from it: every row as the model reads it, which tokens are trained, what is cut off, and which rows need a fix. Nothing is changed or downloaded."
             )
         ),
-        icon=":material/dataset:",
+        _ways_on,
     )
-    with st.container(horizontal=True):
-        st.page_link(
-            DATA,
-            label=t(N_("Look at the demo's data")),
-            icon=":material/school:",
-            query_params={addresses.DATASET: demo_name()},
-        )
-        st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
     st.markdown(f"**{t(N_('What a row can look like'))}**")
     st.caption(
         t(
@@ -53,3 +47,13 @@ def show_empty() -> None:
             with column:
                 st.caption(t(name))
                 st.code(visible_lines(row), language="json", wrap_lines=True)
+
+
+def _ways_on() -> None:
+    st.page_link(
+        DATA,
+        label=t(N_("Look at the demo's data")),
+        icon=":material/school:",
+        query_params={addresses.DATASET: demo_name()},
+    )
+    st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")

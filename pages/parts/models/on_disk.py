@@ -24,6 +24,7 @@ from pages.parts.shell.navigation import HOME, TRY, VERIFY
 from pages.parts.shell.services import installation
 from pages.parts.widgets.adapter_upload_field import adapter_upload
 from pages.parts.widgets.adapters_listed import forget_adapters, listed_adapters
+from pages.parts.widgets.empty_state import empty_state
 from pages.parts.widgets.models_here import forget_models, found_models
 
 MOST_SHOWN = 100
@@ -61,15 +62,15 @@ def show_uploaded_adapters() -> None:
 
 
 def _nothing() -> None:
-    st.info(
+    empty_state(
+        "models",
         t(
             N_(
                 "No models here yet. Look one up above and download it, or start the demo, which comes with a small one. Folders with config.json and safetensors below a model root show up here too."
             )
         ),
-        icon=":material/deployed_code:",
+        lambda: st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:"),
     )
-    st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
 
 
 def _say_disk(cached: list[CachedRepository]) -> None:

@@ -21,6 +21,7 @@ from pages.parts.shell.navigation import HOME, MODELS
 from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.adapter_upload_field import adapter_upload
 from pages.parts.widgets.adapters_listed import listed_adapters
+from pages.parts.widgets.empty_state import empty_state
 from pages.parts.widgets.model_picker import model_picker, picked_name
 from pages.parts.widgets.models_here import models_here
 from pages.parts.widgets.picker_field import PickerField
@@ -121,14 +122,17 @@ def _put_into_address(words: Sequence[str], base_model: str) -> None:
 
 
 def _nothing_here() -> None:
-    st.info(
+    empty_state(
+        "chat",
         t(
             N_(
                 "There is no model on this machine yet. Start the demo, which brings a small one and trains an adapter for it, or download a model."
             )
         ),
-        icon=":material/forum:",
+        _ways_on,
     )
-    with st.container(horizontal=True):
-        st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
-        st.page_link(MODELS, label=t(N_("Get a model")), icon=":material/deployed_code:")
+
+
+def _ways_on() -> None:
+    st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
+    st.page_link(MODELS, label=t(N_("Get a model")), icon=":material/deployed_code:")

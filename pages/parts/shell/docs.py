@@ -29,4 +29,4 @@ def docs_link(name: str, anchor: str | None = None) -> None:
 
 def rule_link(code: str) -> Markdown:
     """A link, for a sentence, from a finding to what docs/rules.md says of its rule."""
-    return Markdown(f"[{t(N_('About this rule'))}]({docs_address('rules', **{addresses.ONLY: code})})")
+    return Markdown(f"[{t(N_('Why?'))}]({docs_address('rules', **{addresses.ONLY: code})})")

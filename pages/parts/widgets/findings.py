@@ -9,7 +9,9 @@ import streamlit as st
 
 from lora_backend.config.check_report import SEVERITY_WORDS
 from lora_backend.config.findings import Finding
+from lora_backend.config.rules import FACT_RULES, FILE_RULES, KEY_RULES
 from lora_backend.i18n import N_, Plural
+from pages.parts.shell.docs import rule_link
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown, bold, joined
@@ -21,6 +23,8 @@ COUNTED = {
     "error": Plural("{count} error", "{count} errors"),
     "warning": Plural("{count} warning", "{count} warnings"),
 }
+RULES = frozenset(rule.code for rules in (FILE_RULES, KEY_RULES, FACT_RULES) for rule in rules)
+"""Findings that docs/rules.md has a section for."""
 Mend = Callable[[Mapping[str, Any]], None]
 
 
@@ -73,6 +77,8 @@ def _line(finding: Finding, number: int, mend: Mend | None) -> None:
                     key=f"fix-{finding.severity}-{number}-{finding.code}-{place}",
                     help=t(N_("You can undo it.")),
                 )
+            if finding.code in RULES:
+                st.caption(rule_link(finding.code), width="content")
 
 
 def _place(finding: Finding) -> Markdown:
