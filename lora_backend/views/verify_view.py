@@ -37,7 +37,7 @@ HEADLINES: dict[Tone | None, str] = {
 NOT_ALL_CHECKED = N_("Nothing wrong was found, but not everything could be checked.")
 """Where a base model to compare with is all that is in doubt."""
 ORDER: tuple[Tone, ...] = ("good", "doubt", "bad")
-HASH_DIGITS = 12
+HASH_DIGITS = 8
 """Of a sha256, enough to tell two files apart by eye."""
 
 

@@ -316,8 +316,8 @@ def test_a_wrong_config_is_told_by_its_own_rank_what_it_does_not_target_and_the_
     assert table["Expected rank"].tolist() == ["32", "–"], "nothing is expected of what is not targeted"
     assert table["adapter_config.json"].tolist() == [4, 4]
     assert [state.split(" ", 1)[1] for state in table["State"]] == ["wrong rank", "not targeted"]
-    (parts,) = (found.value for found in at.table if "Same?" in found.value)
-    assert parts.set_index("What").loc["`r`"].tolist() == ["`4`", "`32`", "✗ different"]
+    (parts,) = (found.value for found in at.table if "Here now" in found.value)
+    assert parts.set_index("What").loc["`r`"].tolist() == ["✗\u00a0different", "`4`", "`32`"]
 
 
 @pytest.mark.parametrize(

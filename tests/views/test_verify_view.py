@@ -75,8 +75,8 @@ def test_provenance_has_a_row_for_each_part_and_each_key_with_both_sides() -> No
     assert rows == [
         ("alpha", "different", 32, 64),
         ("r", "different", 16, 8),
-        ("Tensors", "same", "a" * 12, "a" * 12),
-        ("Data", "unknown", "b" * 12, None),
+        ("Tensors", "same", "a" * 8, "a" * 8),
+        ("Data", "unknown", "b" * 8, None),
     ]
     assert provenance_message(parts).text("en") == "Not what the adapter was trained with: Config."
     both = [part("different"), part("different", "data")]

@@ -15,6 +15,8 @@ from pages.parts.shell.markdown import Markdown, joined
 from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.charts import NUMBERED, block_heat_map, in_chart
 
+FEW = 12
+"""Blocks up to which each is numbered, and has its rank written into it where the title has said it already."""
 AS_EXPECTED = "#9fd3b4"
 LESS, LESS_NEAR, MORE_NEAR, MORE = "#b35806", "#f1a340", "#998ec3", "#542788"
 """Told apart by eyes that see no red or green; the sign before the number says it as well."""
@@ -62,7 +64,7 @@ def difference_map(found: LayerMap, theme: str) -> Any:
         "xgap": 1,
         "ygap": 1,
         "text": [[cell.text if cell else "" for cell in row] for row in grid],
-        "texttemplate": "%{text}" if len(blocks) <= NUMBERED else None,
+        "texttemplate": "%{text}" if len(blocks) <= (FEW if found.is_as_expected else NUMBERED) else None,
         "customdata": [[in_chart(say_plain(cell.said)) if cell else "" for cell in row] for row in grid],
         "hovertemplate": f"%{{y}} {t_plain(N_('block'))} %{{x}}: %{{customdata}}<extra></extra>",
     }
@@ -77,7 +79,7 @@ def difference_map(found: LayerMap, theme: str) -> Any:
         height=120 + 26 * len(modules),
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
         yaxis={"autorange": "reversed"},
-        xaxis={"title": t_plain(N_("Block")), **({"dtick": 1} if len(blocks) <= NUMBERED else {})},
+        xaxis={"title": t_plain(N_("Block")), "dtick": 1 if len(blocks) <= FEW else 5},
     )
     return figure
 

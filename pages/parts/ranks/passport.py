@@ -25,7 +25,7 @@ def show_passport(parts: Sequence[Part]) -> None:
     """A row for each part, what differs first; below it what there is to say of those that are not the same."""
     rows = sorted(provenance_rows(parts), key=lambda row: row.verdict != "different")
     if rows:
-        columns = [t(N_("What")), t(N_("Adapter was trained with")), t(N_("Here now")), t(N_("Same?"))]
+        columns = [t(N_("Status")), t(N_("What")), t(N_("Adapter was trained with")), t(N_("Here now"))]
         wrapping_table(columns, [_cells(row) for row in rows], [FILLS[row.verdict] for row in rows])
         st.caption(t(N_("Files are told apart by the first digits of their sha256.")))
     said = [
@@ -40,7 +40,7 @@ def show_passport(parts: Sequence[Part]) -> None:
 def _cells(row: ProvenanceRow) -> list[Markdown]:
     name = say(row.name) if isinstance(row.name, Message) else code(row.name)
     is_key = not isinstance(row.name, Message)
-    return [name, *(_side(row, side, is_key=is_key) for side in (row.recorded, row.found)), _state(row)]
+    return [_state(row), name, *(_side(row, side, is_key=is_key) for side in (row.recorded, row.found))]
 
 
 def _side(row: ProvenanceRow, side: Any, *, is_key: bool) -> Markdown:
@@ -50,4 +50,4 @@ def _side(row: ProvenanceRow, side: Any, *, is_key: bool) -> Markdown:
 
 
 def _state(row: ProvenanceRow) -> Markdown:
-    return joined(" ", (SIGNS[row.verdict], t(WORDS[row.verdict])))
+    return joined("\u00a0", (SIGNS[row.verdict], t(WORDS[row.verdict])))  # a sign stays beside its word
