@@ -7,6 +7,8 @@ import re
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.config.drafts import new_draft
+from lora_backend.installation import this_installation
 from pages.parts.shell.docs import FOLDER
 from tests.pages.screens import show, texts
 
@@ -60,3 +62,10 @@ def test_a_finding_leads_to_what_is_said_of_its_rule_and_to_nothing_else() -> No
 
 def test_a_rule_that_is_not_there_shows_them_all() -> None:
     assert len(headings(show("docs", page="rules", only="x"))) > 50
+
+
+def test_a_finding_on_the_config_page_links_to_its_rule() -> None:
+    draft = new_draft(this_installation().drafts, "model_name: m\nlearnin_rate: 1e-4\n")
+    links = [one.value for one in show("config", draft=draft.id).caption if "only=unknown_key" in one.value]
+    assert links == ["[Why?](/docs?page=rules&only=unknown_key)"]
+    assert headings(show("docs", page="rules", only="unknown_key"))
