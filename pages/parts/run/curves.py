@@ -69,28 +69,36 @@ def chosen_look(name: str, *, has_log: bool = True) -> Look:
     `has_log`: whether there is a loss.
     """
     looks: dict[str, Look] = st.session_state.setdefault(session.LOOKS, {})
-    kept = looks.get(name) or look_of(st.query_params.to_dict())
-    over_key, smoothing_key, log_key = (f"curves_{what}-{name}" for what in ("over", "smoothing", "log"))
-    for key, value in ((over_key, kept.over), (smoothing_key, kept.percent), (log_key, kept.is_log)):
-        st.session_state.setdefault(key, value)
+    # What each field begins with, and the same from then on: another default would make it another field.
+    first = looks.setdefault(name, look_of(st.query_params.to_dict()))
     over = st.segmented_control(
-        t(N_("Over")), list(OVER), format_func=lambda key: t(OVER[key]), required=True, key=over_key
+        t(N_("Over")),
+        list(OVER),
+        format_func=lambda key: t(OVER[key]),
+        default=first.over,
+        required=True,
+        key=f"curves_over-{name}",
+        persist_state="session",
     )
     percent = st.slider(
         t(N_("Smoothing")),
         0,
         round(100 * MOST_SMOOTHED),
+        first.percent,
         format="%d %%",
-        key=smoothing_key,
+        key=f"curves_smoothing-{name}",
         help=t(
             N_(
                 "How many of the points each value is averaged over, the newest counting most. 0 % shows the loss as it was logged."
             )
         ),
         width=220,
+        persist_state="session",
     )
-    is_log = st.toggle(t(N_("Logarithmic loss")), key=log_key) if has_log else kept.is_log
-    looks[name] = look = Look(over, percent / 100, is_log)
+    is_log = look_of(st.query_params.to_dict()).is_log
+    if has_log:
+        is_log = st.toggle(t(N_("Logarithmic loss")), first.is_log, key=f"curves_log-{name}", persist_state="session")
+    look = Look(over, percent / 100, is_log)
     for word, said in words_of(look).items():
         if said is None:
             st.query_params.pop(word, None)
