@@ -77,7 +77,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
     expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
     idle(page)
-    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    expect(page.locator(".fd-chart .js-plotly-plot").first).to_be_visible()
     page.get_by_role("tab", name="Memory").click()
     expect(page.get_by_text("Planned at most, for the longest rows")).to_be_visible()
     expect(page.get_by_text("Measured in step 2")).to_be_visible()

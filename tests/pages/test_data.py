@@ -20,7 +20,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.installation import this_installation
 from pages.parts.data import asking
 from tests.pages.english import ENGLISH, without_code
-from tests.pages.screens import show, texts
+from tests.pages.screens import charts, show, texts
 from tests.pages.stub_worker import StubWorker
 from tests.tiny import chats, stub_model, write_rows
 
@@ -256,8 +256,8 @@ def test_the_histogram_tells_what_is_cut_and_what_padding_costs(tmp_path: Path, 
     stub.answers["count_data"] = with_counts
     write_rows(tmp_path / "chats.jsonl", chats(2))
     at = show("data", dataset="chats.jsonl", model=model, max_length="512", view="lengths")
-    (chart,) = at.get("plotly_chart")
-    kept, cut = json.loads(chart.proto.spec)["data"]
+    (chart,) = charts(at)
+    kept, cut = chart["data"]
     assert (kept["x"], kept["y"]) == (["1–256", "257–512"], [5, 1])
     assert (cut["x"], cut["y"], cut["name"]) == (["513–900"], [2], "cut")
     said = texts(at)

@@ -15,6 +15,7 @@ from pages.parts.data.question import Question
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t, t_plain
 from pages.parts.shell.markdown import escape
+from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.charts import LOSS, MARK, in_chart
 
 WHOLE, CUT = LOSS, "#d9534f"
@@ -50,7 +51,7 @@ def show_lengths(counts: TokenCounts) -> None:
     if not any(bar.rows for bar in bars):
         st.info(t(N_("No row could be counted.")), icon=":material/info:")
         return
-    st.plotly_chart(histogram(bars, counts.max_length), key="data_lengths", config={"displayModeBar": False})
+    show_chart(histogram(bars, counts.max_length), key="data_lengths", alt=t_plain(N_("Rows by length in tokens")))
     if counts.cut:
         st.markdown(
             t(

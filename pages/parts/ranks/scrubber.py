@@ -44,6 +44,7 @@ from pages.parts.shell.language import explain, say, say_plain, t, t_plain
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import browser_policy, installation
+from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.formats import FIGURE_WIDTH
 from pages.parts.widgets.tables import scrolling_table
 
@@ -68,7 +69,7 @@ def scrubber(adapter: Path, config: Mapping[str, Any] | None, run: RunStore | No
         curve = _curve(adapter, config or {}, run)
         _figures(chosen, spectrum, curve)
         chart = rank_chart(energy_line(spectrum), chosen, curve)
-        st.plotly_chart(chart, key="rank_chart", config={"displayModeBar": False})
+        show_chart(chart, key="rank_chart", alt=t_plain(N_("What is kept at each rank")))
         if curve is not None:
             _what_was_measured(curve)
         _export(adapter, chosen, spectrum, run)
