@@ -153,7 +153,7 @@ def stream_reply(
 
 
 def _closing(texts: TokenTexts, stop_texts: StopTexts, token: int, ended: Ended) -> tuple[str, int, Ended]:
-    """What was held back, at the end of an answer."""
+    """What was held out, at the end of an answer."""
     text, is_stopped = stop_texts.add(texts.rest())
     return (text, token, "stop") if is_stopped else (text + stop_texts.rest(), token, ended)
 

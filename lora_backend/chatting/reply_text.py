@@ -67,7 +67,7 @@ class StopTexts:
         return held[: len(held) - kept], False
 
     def rest(self) -> str:
-        """What was held back because a stop text might have begun with it, and none did."""
+        """What was held out because a stop text might have begun with it, and none did."""
         held, self._held = self._held, ""
         return held
 

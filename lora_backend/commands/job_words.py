@@ -30,7 +30,7 @@ def add_chat(chat: argparse.ArgumentParser) -> None:
 def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     """What is measured, on what."""
     evaluate.add_argument("subjects", nargs="+", metavar="ADAPTER_OR_RUN", help=f"{SUBJECT}; its base model stands beside it")  # fmt: skip
-    evaluate.add_argument("--dataset", type=Path, metavar="FILE", help="rows whose loss is measured. With none of the three files: a run's `eval_dataset`, or what its `val_size` held back, and its `questions`")  # fmt: skip
+    evaluate.add_argument("--dataset", type=Path, metavar="FILE", help="rows whose loss is measured. With none of the three files: a run's `eval_dataset`, or what its `val_size` held out, and its `questions`")  # fmt: skip
     evaluate.add_argument("--questions", type=Path, metavar="FILE", help="questions with `expect`")  # fmt: skip
     evaluate.add_argument("--prompts", type=Path, metavar="FILE", help="prompts that base model and adapters answer, one a line or as JSON lines")  # fmt: skip
     evaluate.add_argument("--max-rows", type=int, metavar="COUNT", help="the first so many of the rows; default: all")

@@ -82,7 +82,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "many_adapters",
             N_("Batch of adapters"),
-            N_("One adapter per package, version and knowledge type, all from one config: a tenth of the rows is held back for evaluation, and the result is published by name."),
+            N_("One adapter per package, version and knowledge type, all from one config: a tenth of the rows is held out for evaluation, and the result is published by name."),
             {
                 "pkg": "my-package", "version": "1.0", "knowledge_type": "api", "val_size": 0.1, "eval_strategy": "epoch",
                 **_CHECKED,

@@ -281,7 +281,7 @@ class TrainingConfig(BaseModel):
         foreign={"llamafactory_v1": "seed", "unsloth": "training.random_seed", "axolotl": "seed"},
     )
 
-    val_size: float = key(0.0, N_("Share of the rows that is held back for evaluation."),
+    val_size: float = key(0.0, N_("Share of the rows that is held out for evaluation."),
         group="evaluation", common=True, ge=0, lt=1, on_resume="data", affects={"steps"},
         foreign={"llamafactory": "val_size", "axolotl": "val_set_size"},
     )

@@ -74,9 +74,9 @@ class TokenCounts(Part):
     longest_kept: Count = 0
     """Of a single row that is trained on or evaluated, after the cut."""
     trained_rows: Count = 0
-    """That an epoch trains on: those with a trained token that are not held back."""
+    """That an epoch trains on: those with a trained token that are not held out."""
     held_back_rows: Count = 0
-    """With a trained token, that are held back for evaluation."""
+    """With a trained token, that are held out for evaluation."""
     lengths: list[Count]
     """Rows by length before the cut: how many have more tokens than the edge before and at most as many as their own."""
     edges: list[Count]

@@ -90,7 +90,7 @@ class ExampleFile:
         return len(self.scan.equal)
 
     def in_both(self, held_back: npt.NDArray[np.int64]) -> RowNote | None:
-        """The rows among those held back, by their places among the good ones, that are trained on as well."""
+        """The rows among those held out, by their places among the good ones, that are trained on as well."""
         if not len(self.scan.equal):
             return None
         rows, first = self.scan.equal.T

@@ -1,4 +1,4 @@
-"""Which rows `val_size` holds back."""
+"""Which rows `val_size` holds out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def held_back(num_rows: int, val_size: float, seed: int) -> npt.NDArray[np.int64
 
 
 def left_over(num_rows: int, val_size: float, seed: int) -> npt.NDArray[np.int64]:
-    """Places of the rows that are trained on: as `datasets` splits them, shuffled where some are held back."""
+    """Places of the rows that are trained on: as `datasets` splits them, shuffled where some are held out."""
     if not val_size:
         return np.arange(num_rows)
     return _shuffled(num_rows, seed)[num_held_back(num_rows, val_size) :]

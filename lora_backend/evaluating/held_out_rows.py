@@ -65,7 +65,7 @@ class HeldOut:
 
 
 def rows_asked(resolved: ResolvedConfig, max_rows: int | None, report: Report) -> list[AskedRows]:
-    """Those of the config's `eval_dataset`, else those that its `val_size` holds back of each data set; the first
+    """Those of the config's `eval_dataset`, else those that its `val_size` holds out of each data set; the first
     `max_rows` of them. Empty where it names neither. Raises `DataError` where they cannot be read."""
     config = resolved.config
     named = [rows for rows in resolved.rows if rows.key == "eval_dataset"]

@@ -20,7 +20,7 @@ HOW_ROWS_ARE_READ = (
 )  # fmt: skip
 """Keys of a run's config that an evaluation goes by too."""
 HELD_BACK = ("dataset", "datasets", "val_size", "seed")
-"""Keys by which the rows are known that a run held back."""
+"""Keys by which the rows are known that a run held out."""
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def _checkpoint(run: RunStore, from_step: int | None) -> tuple[Path | None, list
     found, _ = newest_whole(run, before=from_step + 1)
     if found is None or step_of(found) != from_step:
         raise RunError(
-            N_("The run {id} has no whole checkpoint of step {step}. It has: {steps}."),
+            N_("The run {id} has no complete checkpoint of step {step}. It has: {steps}."),
             id=run.id,
             step=from_step,
             steps=", ".join(str(step_of(path)) for path in checkpoints_of(run)) or "–",

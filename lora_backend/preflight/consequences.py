@@ -129,7 +129,7 @@ SWITCHED_OFF: dict[str, tuple[tuple[Switch, str], ...]] = {
         (lambda c: c.lr_scheduler_type == "constant", N_("`lr_scheduler_type: constant` has no warm-up.")),
     ),
     "eval_steps": ((lambda c: c.eval_strategy != "steps", N_("`eval_strategy` is not `steps`.")),),
-    "val_size": ((lambda c: c.eval_strategy == "no" and c.val_size == 0, N_("Nothing is held back.")),),
+    "val_size": ((lambda c: c.eval_strategy == "no" and c.val_size == 0, N_("No rows are held out.")),),
     "eval_dataset": ((lambda c: c.eval_strategy == "no", N_("`eval_strategy` is no, so nothing is evaluated.")),),
     "use_balanced_device_map": _BALANCING_OFF[:1],
     "strategy": _BALANCING_OFF[:1],

@@ -70,7 +70,7 @@ class ResolvedConfig:
 
     @cached_property
     def eval_questions(self) -> Mapping[NamedRows, DataQuestion]:
-        """The same of its `eval_dataset`, of which nothing is held back."""
+        """The same of its `eval_dataset`, of which nothing is held out."""
         return questions_of(
             {**self.values, "val_size": 0.0}, self.model, [rows for rows in self.rows if rows.key == "eval_dataset"]
         )

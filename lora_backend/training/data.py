@@ -135,7 +135,7 @@ def _opened(rows: NamedRows, folder: RunStore) -> ExampleFile:
 
 
 def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> StartRows:
-    """Training rows with their order, and the rows that are evaluated: those of a file, or held back of each set."""
+    """Training rows with their order, and the rows that are evaluated: those of a file, or held out of each set."""
     labeller = Labeller(tokenizer, rules_of(config))
     own = None if data.evaluated is None else _token_rows({"eval_dataset": data.evaluated}, labeller, config)
     eval_rows = None if own is None else Subset(own, own.trainable(np.arange(len(own), dtype=np.int32)))  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def rows_message(result: EvaluateResult) -> Message | None:
             parts.append(Message(words, {"count": f"{count:,}"}))
     template = ", ".join(f"{{part_{place}}}" for place in range(len(parts)))
     figures = Message(template, {f"part_{place}": part for place, part in enumerate(parts)})
-    said = N_("{path}, rows held back from training: {figures}.") if rows.is_held_back else N_("{path}: {figures}.")
+    said = N_("{path}, rows held out of training: {figures}.") if rows.is_held_back else N_("{path}: {figures}.")
     return Message(said, {"path": rows.path, "figures": figures})
 
 

@@ -119,9 +119,9 @@ def advice_text(advice: Advice) -> str:
     """`gradient_checkpointing: true saves 11.2 GiB in total (activations are computed twice), about 30 % slower; fits with this`."""
     template = N_("{change} saves {saves} GiB in total ({price})")
     if advice.code == "best_placement":
-        template = N_("{change} places the layers anew")
+        template = N_("{change} moves layers")
     elif advice.code == "balanced":
-        template = N_("`--goal balance` places the layers anew")
+        template = N_("`--goal balance` moves layers")
     elif not advice.change:
         template = N_("One more GPU takes {saves} GiB off the others ({price})")
     values = {

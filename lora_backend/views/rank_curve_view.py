@@ -233,7 +233,7 @@ class RowsAsked:
 
 _ROWS = {
     "eval": N_("The run's evaluation rows: {path}"),
-    "held_back": N_("The rows that the run held back of {path}"),
+    "held_back": N_("The rows that the run held out of {path}"),
     "trained": N_("The run's training rows: {path}"),
     "file": N_("Another file"),
 }

@@ -41,7 +41,7 @@ KIND_WORDS: dict[Kind, str] = {
 }
 EFFECTS = {
     "safe": N_("safe"),
-    "restarts_schedule": N_("the schedule is computed anew"),
+    "restarts_schedule": N_("the schedule is recomputed"),
     "refused": N_("refused"),
 }
 """What a changed setting does to a run that is resumed with it."""

@@ -142,5 +142,5 @@ def passed_over_messages(run: RunStore) -> list[Message]:
         return []
     checkpoint = attempt.resume_from
     if checkpoint is None:
-        return [*damaged, Message(N_("No checkpoint before is whole, so the run began again at its first step."))]
-    return [*damaged, Message(N_("The run goes on from {checkpoint}."), {"checkpoint": checkpoint})]
+        return [*damaged, Message(N_("No earlier checkpoint is complete, so the run began again at its first step."))]
+    return [*damaged, Message(N_("The run continues from {checkpoint}."), {"checkpoint": checkpoint})]

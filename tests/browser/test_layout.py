@@ -49,7 +49,7 @@ def check(page: Page, url: str, answers: Answers) -> None:
 def test_an_empty_workspace_says_where_to_begin(shared_dashboard: Dashboard, page: Page) -> None:
     for path, answers in {
         "/": button("Start the demo"),
-        "/config": lambda page: [page.get_by_role("heading", name="Upload")],
+        "/config": button("New config"),
         "/runs": lambda page: [page.get_by_text("No runs yet")],
         "/playground": lambda page: [page.get_by_role("link", name=re.compile("Start the demo|Home|Models")).last],
         "/docs": lambda page: [page.get_by_role("link", name=re.compile("Keys of a training config"))],

@@ -87,5 +87,5 @@ def test_one_step_is_drawn_in_time_with_words_and_a_table(shared_dashboard: Dash
     expect(lanes).to_be_visible()
     expect(page.get_by_text("This is an estimate: one step takes")).to_be_visible()
     assert "view=time" in page.url
-    page.get_by_text("The same as a table").click()
+    page.get_by_text("Show as a table").click()
     expect(page.get_by_role("columnheader", name="backward")).to_be_visible()

@@ -77,4 +77,4 @@ def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
     expect(page.locator(".js-plotly-plot .legendtext", has_text="Checkpoint")).to_be_visible()
     assert page.locator(".js-plotly-plot").first.evaluate("plot => plot.layout.shapes.map(one => one.x0)") == [40]
     page.get_by_role("tab", name="Checkpoints").click()
-    expect(page.get_by_text("Resume goes on from the newest one that is whole.")).to_be_visible()
+    expect(page.get_by_text("Resume continues from the newest complete checkpoint.")).to_be_visible()

@@ -244,7 +244,7 @@ def test_an_address_without_a_password_is_no_secret(text: str) -> None:
 
 
 def test_a_share_of_all_rows_decides_how_many_steps_there_are() -> None:
-    """100 rows, 10 held back: 90 in batches of 4 are 23 steps an epoch."""
+    """100 rows, 10 held out: 90 in batches of 4 are 23 steps an epoch."""
     facts = Facts(num_rows=100)
     base = {"model_name": "m", "val_size": 0.1, "eval_strategy": "epoch", "seed": 1, "num_epochs": 2}
     assert codes(check_config({**base, "save_steps": 46}, facts)) == []

@@ -33,7 +33,7 @@ def test_time_is_a_second_view_of_the_same_plan_and_the_address_keeps_it(model: 
     shown = texts(at)
     assert "This is an estimate: one step takes" in shown
     assert "while one computes, the others wait" in shown
-    assert any("The same as a table" in expander.label for expander in at.expander)
+    assert any("Show as a table" in expander.label for expander in at.expander)
 
 
 def test_cards_without_rates_have_no_lanes_and_say_why(model: Path) -> None:

@@ -90,7 +90,7 @@ def test_what_a_change_would_do_is_said_before_it_is_made() -> None:
     at.text_area(key=f"changes-{run.id}").set_value("max_time: 2\nnum_epochs: 3").run()
     shown = texts(at)
     assert "`max_time` :green[✓ safe]" in shown
-    assert "`num_epochs` :orange[↻ the schedule is computed anew]" in shown
+    assert "`num_epochs` :orange[↻ the schedule is recomputed]" in shown
     assert not at.button(key="resume_changed").disabled
     at.text_area(key=f"changes-{run.id}").set_value("r: 64").run()
     assert any("`r`" in error.value for error in at.error)
@@ -449,7 +449,7 @@ def test_a_checkpoint_that_came_too_late_is_not_said_to_be_there() -> None:
     at = press(show("runs", run=run.id), "save_run")
     run.save_request.unlink()
     set_status(run, stage="saving")
-    assert [toast.value for toast in at.run().toast] == ["Training was over before the checkpoint was saved."]
+    assert [toast.value for toast in at.run().toast] == ["Training ended before the checkpoint was saved."]
 
 
 def test_checkpoints_are_listed_with_their_losses_and_what_is_wrong_with_them() -> None:
@@ -468,7 +468,7 @@ def test_checkpoints_are_listed_with_their_losses_and_what_is_wrong_with_them() 
     assert table["Evaluation loss"].tolist() == ["1.333 ★", "2", "4"]
     assert [text[0] for text in table["Files"]] == ["✗", "✓", "✓"]
     table = press(at, "check_checkpoints").dataframe[0].value
-    assert table["Files"][1] == "✓ whole, every byte checked"
+    assert table["Files"][1] == "✓ complete, every byte checked"
     assert "sha256 differs" in table["Files"][2]
     checkpoint(run, 4)
     assert at.run().dataframe[0].value["Files"].tolist()[2] == "✓ complete", "what was checked are others"
@@ -576,7 +576,7 @@ def test_an_end_on_an_open_page_is_drawn_once(kind: Any, module: Any, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("state", "said"), [(None, "show up here when training is over"), ("finished", "is not known")]
+    ("state", "said"), [(None, "show up here when training has ended"), ("finished", "is not known")]
 )
 def test_a_step_whose_rows_have_no_plan_yet_says_when_it_comes(
     state: str | None, said: str, monkeypatch: pytest.MonkeyPatch

@@ -200,7 +200,7 @@ def test_where_another_goal_makes_it_tight_the_balanced_placement_comes_first(go
     assert (first.code, first.change, first.is_enough) == ("balanced", Patch(), True)
     assert first.plan.assignment == planner.plan(config).assignment
     with use_language("en"):
-        assert advice_text(first) == "`--goal balance` places the layers anew; fits with this"
+        assert advice_text(first) == "`--goal balance` moves layers; fits with this"
     assert "balanced" not in [remedy.code for remedy in advise(planner, config, plan)]
 
 

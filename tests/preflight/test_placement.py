@@ -113,10 +113,7 @@ def test_what_would_help_a_map_of_the_config_is_counted_on_it_and_a_new_map_come
     assert others
     assert {advice.plan.assignment for advice in others} == {found.plan.assignment}
     with use_language("en"):
-        assert (
-            advice_text(first)
-            == "device_map: null, use_balanced_device_map: true places the layers anew; fits with this"
-        )
+        assert advice_text(first) == "device_map: null, use_balanced_device_map: true moves layers; fits with this"
 
 
 def test_a_map_with_a_gpu_that_is_gone_is_refused_with_the_devices_that_are_there(start: Start) -> None:

@@ -64,7 +64,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def rows_of(values: dict[str, Any], rows: list[dict[str, object]]) -> Data:
-    """Ten to train on and three held back."""
+    """Ten to train on and three held out."""
     tokenizer = load_tokenizer(values["model_name"])
     tokens = label_rows(rows, tokenizer, LabelRules(64))
     held_back = len(tokens) // 4

@@ -108,7 +108,7 @@ def test_batches_are_made_in_the_thread_and_none_is_left_after_a_run_or_a_stop(
     monkeypatch.setattr(batches, "rows_at", watched)
     values = config(val_size=0.25, eval_strategy="epoch", num_epochs=2)
     run(workspace, values)
-    assert names.count(THREAD) == 2 * (3 + 1), "three batches to train on and one held back, in each epoch"
+    assert names.count(THREAD) == 2 * (3 + 1), "three batches to train on and one held out, in each epoch"
     assert running() == []
     folder = made(workspace, values)
     with at_line("step 1 of", lambda: request_stop(folder)):

@@ -102,7 +102,7 @@ def test_held_back_rows_are_evaluated_when_asked(
     strategy: str, steps: list[int], config: Make, workspace: Path
 ) -> None:
     folder = run(workspace, config(val_size=0.25, eval_strategy=strategy, eval_steps=2, num_epochs=2))
-    assert folder.state().total_steps == 6, "four of the sixteen rows are held back"
+    assert folder.state().total_steps == 6, "four of the sixteen rows are held out"
     evaluated = [row for row in points_of(folder) if "eval_loss" in row]
     assert [row["step"] for row in evaluated] == steps
     assert all(row["eval_loss"] > 0 for row in evaluated)

@@ -94,7 +94,7 @@ def _modules(source: Source, key: str) -> Carried:
 def _evals_per_epoch(source: Source, key: str) -> Carried:
     times = number(source.get(key))
     if is_off(source.get(key)) or is_off(source.get("val_set_size")):
-        return nothing(N_("No rows are held back, or none are asked for: nothing is evaluated."))
+        return nothing(N_("No rows are held out, or none are asked for: nothing is evaluated."))
     if times == 1:
         return translated("eval_strategy", "epoch", ONCE_AN_EPOCH)
     return translated("eval_strategy", "epoch", NOT_SO_OFTEN, times=source.get(key))

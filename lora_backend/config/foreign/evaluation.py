@@ -1,4 +1,4 @@
-"""When rows are evaluated, and which ones: counts and shares, and what stays of it where no rows are held back."""
+"""When rows are evaluated, and which ones: counts and shares, and what stays of it where no rows are held out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS_UNKNOWN = N_(
 )
 STEPS_NOTE = N_("A share of the steps × `max_steps` gives the steps; without `max_steps` they cannot be computed.")
 NO_ROWS = N_(
-    "No rows are held back here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, and this key again."
+    "No rows are held out here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, and this key again."
 )
 FIGURE = N_("`{target}` is {ours}, the same figure.")
 NO_BEST = N_("Nothing is evaluated here, so there is no best checkpoint. Evaluate some rows, and set this key again.")

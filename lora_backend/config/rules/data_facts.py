@@ -18,7 +18,7 @@ _STEP_KEYS = ("val_size", "batch_size", "target_batch_size", "num_epochs", "max_
 
 
 def training_rows(config: ConfigView, num_rows: int) -> int:
-    """Rows that are left to train on once some are held back."""
+    """Rows that are left to train on once some are held out."""
     share = config.get("val_size")
     return num_rows - min(max(1, round(num_rows * share)), num_rows - 1) if share else num_rows
 

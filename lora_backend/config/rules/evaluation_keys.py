@@ -1,4 +1,4 @@
-"""Rules about evaluation: rows that are held back, when they are evaluated, and beside which checkpoints."""
+"""Rules about evaluation: rows that are held out, when they are evaluated, and beside which checkpoints."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _samples(config: ConfigView) -> Iterator[Finding]:
 SEED_NOT_WRITTEN = Rule(
     "seed_not_written",
     "hint",
-    N_("The seed decides which rows are held back, and it is not in the config."),
+    N_("The seed decides which rows are held out, and it is not in the config."),
     N_("Write `seed: {seed}` (the default), so that the next run holds the same rows back."),
     broken="val_size: 0.1\neval_strategy: epoch",
     fixed="val_size: 0.1\neval_strategy: epoch\nseed: 42",

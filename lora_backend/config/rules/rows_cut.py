@@ -79,7 +79,7 @@ ROWS_TOO_LONG = Rule(
 NOTHING_TO_EVALUATE = Rule(
     "nothing_to_evaluate",
     "warning",
-    N_("No row that `val_size: {share}` holds back has a trained token, so there is nothing to evaluate."),
+    N_("No row that `val_size: {share}` holds out has a trained token, so there is nothing to evaluate."),
     N_("Raise `max_length`, choose another `seed`, or remove `val_size`."),
     broken="val_size: 0.25\neval_strategy: epoch\nseed: 1",
     fixed="seed: 1",

@@ -56,7 +56,9 @@ class Publisher:
                 raise
             reason = Message("{path}: {reason}.", {"path": str(error.filename), "reason": error.strerror or str(error)})
         values = {"reason": reason, "folder": str(self.folder.adapter)}
-        said = Message(N_("The adapter is not published. {reason} It is in the run's folder, whole: {folder}"), values)
+        said = Message(
+            N_("The adapter is not published. {reason} It is complete in the run's folder: {folder}"), values
+        )
         logger.warning("%s", said)
         with self.folder.changing_status() as status:
             status.attempt.outcome = "finished"

@@ -32,11 +32,11 @@ class RowSet(Part):
     """Which rows were measured."""
 
     path: str
-    """The file or folder, absolute; of rows that a run held back those of its data set."""
+    """The file or folder, absolute; of rows that a run held out those of its data set."""
     sha256: str
     """Of its bytes."""
     is_held_back: bool = False
-    """Whether only the rows were measured that the run's `val_size` held back."""
+    """Whether only the rows were measured that the run's `val_size` held out."""
     num_rows: Count
     """That were measured."""
     num_left_out: Count = 0

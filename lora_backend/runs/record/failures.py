@@ -93,19 +93,19 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
     "job_timeout": (
         N_("The job's time was over, so {cluster} ended it."),
-        N_("Resume it with more time for the job: it goes on from the last whole checkpoint."),
+        N_("Resume it with more time for the job: it continues from the last complete checkpoint."),
     ),
     "job_preempted": (
         N_("{cluster} gave the job's machine to another job."),
-        N_("The run can be resumed from its last whole checkpoint."),
+        N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_machine": (
         N_("The machine {host} failed, and the job with it."),
-        N_("The run can be resumed from its last whole checkpoint."),
+        N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_cancelled": (
         N_("The job {id} was cancelled, and not from here."),
-        N_("The run can be resumed from its last whole checkpoint."),
+        N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_blind": (
         N_("The machine {host} does not see {folder}."),
@@ -117,7 +117,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
     "job_unknown": (
         N_("{cluster} does not know the job {id} any more, and nobody has written down how it ended."),
-        N_("The run can be resumed from its last whole checkpoint."),
+        N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_failed": (
         N_("The trainer did not say why it ended. {cluster} says of the job {id}: {said}"),
@@ -129,11 +129,11 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
     "reboot": (
         N_("This machine was restarted during the run, or the run belongs to another machine."),
-        N_("The run can be resumed from its last whole checkpoint."),
+        N_("The run can be resumed from its last complete checkpoint."),
     ),
     "lost": (
         N_("No process of this run is alive, and none recorded how it ended."),
-        N_("The run can be resumed from its last whole checkpoint."),
+        N_("The run can be resumed from its last complete checkpoint."),
     ),
 }  # fmt: skip
 """Code → sentence and remedy. Others (`data`, `config`, `nan_loss`, `code` …) bring the sentence of the error itself."""

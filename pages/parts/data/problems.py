@@ -125,7 +125,7 @@ def show_filter(subject: Subject, report: DataReport | None) -> None:
         BAD: N_("Only rows that cannot be trained on."),
         "cut": N_("Only rows that are cut."),
         "without_end": N_("Only rows that lose the end of their last answer."),
-        "behind_cut": N_("Only rows of which nothing is trained on."),
+        "behind_cut": N_("Only rows without trained tokens."),
         "duplicate": N_("Only rows that repeat an earlier one."),
         "refused": N_("Only rows that the chat template refuses."),
     }

@@ -48,8 +48,7 @@ def show_known_facts(known: KnownFacts) -> None:
             parts.append(joined(", ", map(code, model.linear_modules[:SHOWN_MODULES])))
         st.caption(":material/deployed_code: " + t(N_("Model: {facts}"), facts=joined(" · ", parts)))
     if data is not None:
-        columns = joined(", ", map(code, data.columns))
-        facts = joined(
-            " · ", (t(Plural("{count} row", "{count} rows"), count=data.num_rows), code(data.format), columns)
-        )
-        st.caption(":material/table_rows: " + t(N_("Data: {facts}"), facts=facts))
+        facts = [t(Plural("{count} row", "{count} rows"), count=data.num_rows), code(data.format)]
+        if list(data.columns) != [data.format]:  # a chat's column has the name of its format
+            facts.append(joined(", ", map(code, data.columns)))
+        st.caption(":material/table_rows: " + t(N_("Data: {facts}"), facts=joined(" · ", facts)))

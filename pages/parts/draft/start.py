@@ -38,7 +38,12 @@ PRESET_COLUMNS = 3
 
 def choose_start() -> None:
     """Show the ways to begin; each ends in a new draft with an address of its own."""
-    upload, paste, fresh = st.columns(3)
+    fresh, upload, paste = st.columns(3)  # on a phone one below the other, so the primary action comes first
+    with fresh, st.container(border=True, height="stretch"):
+        st.header(t(N_("Start new")), anchor=False)
+        st.write(t(N_("Choose a base model and your data; the common keys are filled in.")))
+        if st.button(t(N_("New config")), type="primary", icon=":material/add:", key="blank"):
+            _begin(BLANK)
     with upload, st.container(border=True, height="stretch"):
         st.header(t(N_("Upload")), anchor=False)
         file = st.file_uploader(
@@ -51,11 +56,6 @@ def choose_start() -> None:
         st.header(t(N_("Paste")), anchor=False)
         text = st.text_area(t(N_("YAML text")), height=120, key="pasted")
         pasted = st.form_submit_button(t(N_("Open as a draft")))
-    with fresh, st.container(border=True, height="stretch"):
-        st.header(t(N_("Start new")), anchor=False)
-        st.write(t(N_("Choose a base model and your data; the common keys are filled in.")))
-        if st.button(t(N_("New config")), type="primary", icon=":material/add:", key="blank"):
-            _begin(BLANK)
     if pasted and text.strip():
         st.session_state[session.IMPORT_SOURCE] = (
             "pasted.yaml",

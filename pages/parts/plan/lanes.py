@@ -49,7 +49,7 @@ def show_lanes(work: Work) -> None:
     show_chart(lanes(timeline, work.plan, theme), key="plan_lanes", alt=words)
     note = timeline_note(timeline, work.plan, is_one_drawn=timeline.num_turns > MOST_TURNS)
     st.caption(sentences(map(say, note)))
-    with st.expander(t(N_("The same as a table"))):
+    with st.expander(t(N_("Show as a table"))):
         table = timeline_table(timeline)
         cells = [
             [say_plain(cell) if isinstance(cell, Message) else cell_text(cell) for cell in row] for row in table.rows

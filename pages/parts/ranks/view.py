@@ -46,7 +46,7 @@ def show_report(
     else:
         show_verdict(report)
     if report.subfolders:
-        st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report.subfolders)))
+        st.write(t(N_("These folders inside it have one: {names}"), names=", ".join(report.subfolders)))
     show_comparison(report, key)
     _coverage(report.coverage)
     health = ask_health() if ask_health and report.layers else {}

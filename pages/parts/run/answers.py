@@ -54,7 +54,7 @@ def _table(run: RunStore, answers: Sequence[Answer]) -> None:
                 key=f"answers-group-{run.id}",
                 width=220,
             )
-        whole = st.toggle(t(N_("Whole texts")), key=f"answers-whole-{run.id}")
+        whole = st.toggle(t(N_("Full texts")), key=f"answers-whole-{run.id}")
         rows = chosen(answers, shown, group)
         pages = max(-(-len(rows) // PER_PAGE), 1)
         place = 0
@@ -62,7 +62,7 @@ def _table(run: RunStore, answers: Sequence[Answer]) -> None:
             label, key = t(N_("Page (of {count})"), count=pages), f"answers-page-{run.id}-{pages}"
             place = (st.number_input(label, 1, pages, key=key, width=160) - 1) * PER_PAGE
     if not rows:
-        st.info(t(N_("No answer is of this kind.")), icon=":material/filter_alt_off:")
+        st.info(t(N_("No answers match.")), icon=":material/filter_alt_off:")
         return
     table = answers_table(rows[place : place + PER_PAGE], whole=whole)
     wrapping_table([say(head) for head in table.heads], [list(row) for row in table.rows], table.fills)

@@ -66,7 +66,7 @@ def say_that_it_saved(run: RunStore, state: RunState) -> None:
             t(N_("Checkpoint saved at step {step}."), step=newest.step), icon=":material/check_circle:", duration="long"
         )
     else:
-        st.toast(t(N_("Training was over before the checkpoint was saved.")), icon=":material/info:")
+        st.toast(t(N_("Training ended before the checkpoint was saved.")), icon=":material/info:")
 
 
 def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
@@ -102,7 +102,7 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
         placeholder="–",
     )
     what_is_marked = [] if best is None else [say(best_message(best))]
-    st.caption(sentences([*what_is_marked, t(N_("Resume goes on from the newest one that is whole."))]))
+    st.caption(sentences([*what_is_marked, t(N_("Resume continues from the newest complete checkpoint."))]))
     with st.container(horizontal=True, vertical_alignment="bottom", key="checkpoint_acts"):
         asked = _acts(run, state, found, best)
         if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
@@ -166,4 +166,4 @@ def _stamp(run: RunStore, found: Sequence[Checkpoint]) -> tuple[object, ...]:
 def _files(one: Checkpoint, checked: dict[int, tuple[str, ...]]) -> str:
     if problems := one.problems or checked.get(one.step, ()):
         return "✗ " + t_plain(N_("damaged: {problems}"), problems="; ".join(problems))
-    return "✓ " + t_plain(N_("whole, every byte checked") if one.step in checked else N_("complete"))
+    return "✓ " + t_plain(N_("complete, every byte checked") if one.step in checked else N_("complete"))

@@ -84,7 +84,7 @@ def _what_it_is(found: FoundFolder) -> None:
         if found.state:
             status_badge(found.state.state if found.state.state in BADGES else "lost", health)
         if not is_ours:
-            st.caption(t(N_("It was not started here, so it can be looked at and not changed.")))
+            st.caption(t(N_("It was not started here, so it is read-only.")))
     how_its_loss_ended(found.state or RunState("finished"), health)
     if found.run and is_ours:
         st.info(t(N_("This is a run of this workspace; its own page can do more.")), icon=":material/info:")

@@ -96,7 +96,7 @@ def _where(part: LogPart, *, searches: bool) -> Markdown:
     if not searches:
         return place
     found = t(Plural("{count} record found", "{count} records found"), count=part.num_found)
-    looked = t(N_("looked through {size} at once at most"), size=size(SEARCHED_BYTES))
+    looked = t(N_("searches up to {size} at a time"), size=size(SEARCHED_BYTES))
     return joined(" · ", (found, place, *([looked] if part.start else [])))
 
 

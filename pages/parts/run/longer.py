@@ -20,13 +20,11 @@ def train_longer(run: RunStore) -> dict[str, Any] | None:
     with st.popover(t(N_("Train longer…")), icon=":material/fast_forward:"):
         changes = _wanted(run)
         st.caption(
-            t(
-                N_(
-                    "It goes on from its last checkpoint. The learning rate's schedule is computed anew for the whole length."
-                )
-            )
+            t(N_("Continues from the last checkpoint. The learning-rate schedule is recomputed for the new length."))
         )
-        pressed = st.button(t(N_("Train on")), type="primary", key="train_longer", icon=":material/play_arrow:")
+        pressed = st.button(
+            t(N_("Continue training")), type="primary", key="train_longer", icon=":material/play_arrow:"
+        )
     return changes if pressed else None
 
 
@@ -35,9 +33,9 @@ def _wanted(run: RunStore) -> dict[str, Any]:
     config = run.config_as_changed()
     steps, epochs = config.get(STEPS), config.get(EPOCHS, USUAL_EPOCHS)
     if isinstance(steps, int) and steps > 0:
-        label = t(N_("Steps in all (until now {count})"), count=steps)
+        label = t(N_("Total steps (so far {count})"), count=steps)
         return {STEPS: int(st.number_input(label, min_value=steps + 1, value=2 * steps, key=f"longer-steps-{run.id}"))}
     before = float(epochs) if isinstance(epochs, int | float) and epochs > 0 else USUAL_EPOCHS
-    label = t(N_("Epochs in all (until now {count})"), count=f"{before:g}")
+    label = t(N_("Total epochs (so far {count})"), count=f"{before:g}")
     asked = st.number_input(label, min_value=before, value=2 * before, step=1.0, format="%g", key=f"longer-{run.id}")
     return {EPOCHS: int(asked) if float(asked).is_integer() else float(asked)}

@@ -57,7 +57,7 @@ def memory_view(run: RunStore, *, has_ended: bool) -> None:
         text = (
             N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")
             if has_ended
-            else N_("The plan for rows of that length will show up here when training is over.")
+            else N_("The plan for rows of that length will show up here when training has ended.")
         )
         st.caption(t(text))
 

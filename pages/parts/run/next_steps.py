@@ -95,7 +95,7 @@ def compare_button(run: RunStore) -> None:
         return
     with st.popover(t(N_("Compare")), icon=":material/compare_arrows:"):
         other = st.selectbox(
-            t(N_("With which run?")),
+            t(N_("Compare with")),
             list(others)[:MOST_TO_COMPARE],
             format_func=lambda run_id: visible(f"{others[run_id].title} · {when(others[run_id].created_at)}"),
             key=f"compare-with-{run.id}",
