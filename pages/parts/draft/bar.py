@@ -20,22 +20,6 @@ from pages.parts.shell.markdown import Markdown, bold, joined
 from pages.parts.shell.navigation import PLAN
 from pages.parts.widgets.findings import counted
 
-STICKY = """\
-<style>
-[data-testid="stApp"] :has(.st-key-config_bar), .st-key-config_bar { background: inherit }
-[data-testid="stLayoutWrapper"]:has(> .st-key-config_bar) { position: sticky; top: 3.75rem; z-index: 90 }
-.st-key-config_bar { padding-block: .5rem; border-bottom: 1px solid rgba(128, 128, 128, .3) }
-[data-testid="stMain"] { scroll-padding-top: 9rem }
-:is([class*="st-key-findings-"], .st-key-blockers) [data-testid="stHorizontalBlock"] { row-gap: 0 }
-:is([class*="st-key-findings-"], .st-key-blockers) [data-testid="stBaseButton-tertiary"] { min-height: 1.75rem }
-@media (max-width: 640px) {
-  .st-key-config_bar [data-testid="stHorizontalBlock"] { row-gap: .25rem }
-  [data-testid="stMain"] { scroll-padding-top: 12rem }
-}
-</style>
-"""
-"""Streamlit has no option that keeps a container in sight. What an anchor or the focus jumps to stays clear of it."""
-
 
 def beside_blockers(result: CheckResult, start: Startable) -> list[Finding]:
     """The findings but for those that stand among what keeps the draft from starting here."""
@@ -45,7 +29,6 @@ def beside_blockers(result: CheckResult, start: Startable) -> list[Finding]:
 
 def show_bar(draft: Draft, config: ResolvedConfig, remarks: Sequence[Finding], start: Startable) -> bool:
     """The bar; whether *Launch* was pressed. `remarks` are the findings that are not among the blockers."""
-    st.html(STICKY)
     with st.container(
         key="config_bar", horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"
     ):
