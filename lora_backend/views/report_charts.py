@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,7 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 640, 62, 12, 14, 26
 MOST_POINTS = 400
 """Of a line: more would not be seen at this width."""
 NUM_TICKS = 4
+"""Steps between the figures of an axis, or a few less or more, so that they are round."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +34,40 @@ def chart_svg(title: str, lines: Sequence[Line], height: int = 220) -> str | Non
         return None
     xs = [float(x) for _, column, _ in drawn for x in column]
     ys = [float(y) for _, _, column in drawn for y in column]
-    first, span = min(xs), (max(xs) - min(xs)) or 1.0
-    margin = (max(ys) - min(ys)) * 0.06 or abs(max(ys)) * 0.1 or 1.0
-    low = max(min(ys) - margin, 0.0) if min(ys) >= 0 else min(ys) - margin
-    tall = max(ys) + margin - low
+    first, last = min(xs), max(xs)
+    levels = _ticks(min(ys), max(ys))
+    low, tall = levels[0], levels[-1] - levels[0]
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
-            LEFT + (x - first) / span * (WIDTH - LEFT - RIGHT),
+            LEFT + (x - first) / (last - first or 1.0) * (WIDTH - LEFT - RIGHT),
             height - BOTTOM - (y - low) / tall * (height - TOP - BOTTOM),
         )
 
     parts = [f'<svg role="img" viewBox="0 0 {WIDTH} {height}"><title>{_text(title)}</title>']
-    for tick in range(NUM_TICKS + 1):
-        x, y = place(first + tick / NUM_TICKS * span, low + tick / NUM_TICKS * tall)
+    for level in levels:
+        _, y = place(first, level)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_text(number(low + tick / NUM_TICKS * tall, 3))}</text>'
-        )
-        anchor = "end" if tick == NUM_TICKS else "middle"
-        parts.append(
-            f'<text x="{x:.1f}" y="{height - 8}" text-anchor="{anchor}">{first + tick / NUM_TICKS * span:.0f}</text>'
-        )
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_text(number(level, 3))}</text>')
+    for step in _ticks(first, last):
+        if first <= step <= last:
+            x, _ = place(step, low)
+            parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{_text(number(step, 6))}</text>')
     for index, (_, column, values) in enumerate(drawn):
         corners = [place(float(x), float(y)) for x, y in zip(column, values, strict=True)]
         if corners:
             path = "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
             parts.append(f'<path class="line c{index}" d="M{path}"/>')
     return "".join([*parts, "</svg>"])
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values, about `NUM_TICKS` apart, of which the first is at most `low` and the last at least `high`."""
+    apart = (high - low) / NUM_TICKS or abs(high) / NUM_TICKS or 1.0
+    unit = 10.0 ** math.floor(math.log10(apart))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= apart * (1 - 1e-9))
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [step * place for place in range(first, max(last, first + 1) + 1)]
 
 
 def _text(text: str) -> str:
