@@ -83,7 +83,7 @@ def test_traces_are_known_by_what_they_are_whichever_come_and_go() -> None:
 
 def test_marks_move_with_what_the_curve_runs_over() -> None:
     figure = loss_chart(curve(1001), Marks([501], [601], [501]), Look(over="time"))
-    assert [trace.name for trace in figure.data][-3:] == ["Checkpoint", "Stopped", "Resumed"]
+    assert [trace.name for trace in figure.data][-3:] == ["Checkpoint", "Ended", "Resumed"]
     assert [shape.x0 for shape in figure.layout.shapes] == pytest.approx([500 / 60, 10, 500 / 60])
     assert figure.layout.xaxis.title.text == "Training time, min"
 

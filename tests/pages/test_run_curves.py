@@ -31,14 +31,14 @@ def test_each_run_keeps_what_was_chosen_for_its_charts() -> None:
     one, other = made("one"), made("an__other")
     at = show("runs", run=one.id)
     loss, _, _ = charts(at)
-    assert [trace["name"] for trace in loss["data"]] == ["Loss", "Loss, smoothed over 3 points", "Stopped"]
+    assert [trace["name"] for trace in loss["data"]] == ["Loss", "Loss, smoothed over 3 points", "Ended"]
     assert loss["layout"]["xaxis"]["title"]["text"] == "Step"
     at.button_group(key="curves_over-one").set_value("tokens").run()
     at.slider(key="curves_smoothing-one").set_value(0).run()
     at.toggle(key="curves_log-one").set_value(True).run()
     assert not at.exception
     loss, rate, _ = charts(at)
-    assert [trace["name"] for trace in loss["data"]] == ["Loss", "Stopped"]
+    assert [trace["name"] for trace in loss["data"]] == ["Loss", "Ended"]
     assert loss["layout"]["xaxis"]["title"]["text"] == "Tokens trained on"
     assert (loss["layout"]["yaxis"]["type"], rate["layout"]["yaxis"]["type"]) == ("log", "linear")
     assert rate["layout"]["title"]["text"] == "Learning rate"

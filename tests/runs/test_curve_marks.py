@@ -31,19 +31,19 @@ def run(tmp_path: Path) -> RunStore:
 
 def test_a_start_that_failed_is_marked_where_it_was_and_where_the_next_went_on(run: RunStore) -> None:
     marks = marks_of(run, read_columns(run.metrics_jsonl))
-    assert (marks.saved, marks.stopped, marks.resumed) == ([], [25], [20])
+    assert (marks.saved, marks.ended, marks.resumed) == ([], [25], [20])
 
 
 def test_a_start_that_nothing_was_taken_back_of_ended_where_the_next_went_on(run: RunStore) -> None:
     run.attempt_metrics_jsonl(2).unlink()
-    assert marks_of(run, read_columns(run.metrics_jsonl)).stopped == [20]
+    assert marks_of(run, read_columns(run.metrics_jsonl)).ended == [20]
 
 
 @pytest.mark.parametrize(("state", "stopped"), [("stopped", [25, 40]), ("finished", [25])])
 def test_the_last_start_is_marked_where_it_ended_too_early(run: RunStore, state: str, stopped: list[int]) -> None:
     set_status(run, state="running")
     end_run(run, state)
-    assert marks_of(run, read_columns(run.metrics_jsonl)).stopped == stopped
+    assert marks_of(run, read_columns(run.metrics_jsonl)).ended == stopped
 
 
 def test_the_day_between_two_starts_counts_neither_as_time_nor_as_tokens(run: RunStore) -> None:

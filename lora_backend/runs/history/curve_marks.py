@@ -20,7 +20,7 @@ class Marks:
 
     saved: list[int] = field(default_factory=list)
     """Of the checkpoints that are there."""
-    stopped: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
     """At which a start ended before the training did, by whatever cause."""
     resumed: list[int] = field(default_factory=list)
     """From which a later start went on."""
@@ -28,7 +28,7 @@ class Marks:
 
 def marks_of(run: RunStore, columns: Mapping[str, Column]) -> Marks:
     """`columns` are the run's points."""
-    return Marks(saved_steps(run), _stopped_steps(run, columns), resumed_steps(run))
+    return Marks(saved_steps(run), _end_steps(run, columns), resumed_steps(run))
 
 
 def without_pauses(columns: dict[str, Column], resumed: list[int]) -> dict[str, Column]:
@@ -50,7 +50,7 @@ def without_pauses(columns: dict[str, Column], resumed: list[int]) -> dict[str, 
     return columns | {"time": columns["time"][0] + np.concatenate(([0.0], np.cumsum(spent_s)))}
 
 
-def _stopped_steps(run: RunStore, columns: Mapping[str, Column]) -> list[int]:
+def _end_steps(run: RunStore, columns: Mapping[str, Column]) -> list[int]:
     newest = run.newest_number()
     found = [_end_of_start(run, number) for number in run.attempt_numbers() if number < newest]
     ended = run.read_exit()

@@ -95,7 +95,7 @@ def loss_chart(
     if len(x) and marks:
         for label, steps, dash, symbol in (
             (t(N_("Checkpoint")), marks.saved, "dot", "triangle-up"),
-            (t(N_("Stopped")), marks.stopped, "solid", "x"),
+            (t(N_("Ended")), marks.ended, "solid", "x"),
             (t(N_("Resumed")), marks.resumed, "dash", "triangle-right"),
         ):
             _mark(figure, label, (place_on_curve(columns, steps, look.over), x, y), scale, dash, symbol)
