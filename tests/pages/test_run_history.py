@@ -237,7 +237,9 @@ def test_settings_that_were_changed_on_resume_are_compared_and_listed() -> None:
         add_start(two, changes=changes)
     differences = show("runs", compare="one,two").table[0].value
     assert list(differences["Run"]) == ["Curve", "max_time"]
-    assert show("runs", columns="max_time").dataframe[0].value["max_time"].tolist() == ["2", "–"]
+    table = show("runs", columns="max_time").dataframe[0]
+    assert table.value["max_time"].dropna().tolist() == [2.0], "a number, by which the column is sorted"
+    assert table.proto.placeholder == "–"
 
 
 def test_the_answers_to_the_same_questions_stand_side_by_side() -> None:

@@ -11,7 +11,6 @@ import streamlit as st
 
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
-from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, filtered
 from lora_backend.runs.history.small_curve import small_curve
@@ -20,7 +19,6 @@ from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.views.compare_view import HOW_MANY, can_compare
 from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, listed, value_text
-from lora_backend.views.table import cell_text
 from pages.parts.run import session
 from pages.parts.shell import addresses
 from pages.parts.shell.addresses import page_address
@@ -60,7 +58,6 @@ def run_history(rows: Sequence[RunRow]) -> None:
         st.info(t(N_("No runs match. Change the search or the states.")), icon=":material/filter_alt_off:")
         return
     cells = [_cells(row, columns, with_curve=len(shown) <= MOST_CURVES) for row in shown]
-    _without_none(cells)
     table = st.dataframe(
         frame(cells),
         hide_index=True,
@@ -76,14 +73,6 @@ def run_history(rows: Sequence[RunRow]) -> None:
     )
     chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
     _actions(chosen)
-
-
-def _without_none(rows: Sequence[dict[str, Any]]) -> None:
-    """A column in which a value is missing becomes text: of numbers it would be shown as `None`."""
-    for name in rows[0]:
-        if any(row[name] is None for row in rows):
-            for row in rows:
-                row[name] = cell_text(number(row[name]) if isinstance(row[name], float) else row[name])
 
 
 def _state_width(rows: Iterable[RunRow]) -> int | None:
