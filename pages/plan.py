@@ -35,6 +35,7 @@ from pages.parts.shell.language import say, t, t_plain
 from pages.parts.shell.navigation import CONFIG, PLAN
 from pages.parts.shell.services import installation
 from pages.parts.widgets.chart import show_chart
+from pages.parts.widgets.empty_state import empty_state
 
 EXAMPLES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("meta-llama/Llama-3.1-70B", "80,48,24", {"gradient_checkpointing": "true", "batch_size": "1"}),
@@ -44,20 +45,19 @@ EXAMPLES: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 
 def empty() -> None:
-    st.info(
-        t(
-            N_(
-                "Choose a model and the GPUs that you have or are considering. See what each GPU would hold and whether a run fits, move layers by hand, and export the device map. Nothing is downloaded or loaded."
-            )
-        ),
-        icon=":material/memory:",
+    sentence = t(
+        N_(
+            "Choose a model and the GPUs that you have or are considering. See what each GPU would hold and whether a run fits, move layers by hand, and export the device map. Nothing is downloaded or loaded."
+        )
     )
-    st.markdown(t(N_("For example:")))
-    with st.container(horizontal=True):
-        for model, gpus, more in EXAMPLES:
-            label = t(N_("{model} on {gpus}"), model=model.rpartition("/")[2], gpus=gpus)
-            query = {addresses.MODEL: model, addresses.GPUS: gpus, **more}
-            st.page_link(PLAN, label=label, icon=":material/arrow_forward:", query_params=query)
+    empty_state("strip", sentence, examples)
+
+
+def examples() -> None:
+    for model, gpus, more in EXAMPLES:
+        label = t(N_("{model} on {gpus}"), model=model.rpartition("/")[2], gpus=gpus)
+        query = {addresses.MODEL: model, addresses.GPUS: gpus, **more}
+        st.page_link(PLAN, label=label, icon=":material/arrow_forward:", query_params=query)
 
 
 def show(work: Work) -> None:

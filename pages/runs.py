@@ -30,8 +30,9 @@ from pages.parts.shell.failing import sheltered
 from pages.parts.shell.header import Crumb, page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import escape
-from pages.parts.shell.navigation import CONFIG, HOME, RUNS
+from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import installation
+from pages.parts.widgets.empty_state import demo_or_config, empty_state
 
 
 def all_runs() -> None:
@@ -40,10 +41,7 @@ def all_runs() -> None:
     rows = history(str(installation().runs)).rows()
     undo_of_delete()
     if not rows:
-        st.info(t(N_("No runs yet. Start the demo on the home page, or launch a config.")), icon=":material/info:")
-        with st.container(horizontal=True):
-            st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
-            st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
+        empty_state("curve", t(N_("No runs yet. Start the demo on the home page, or launch a config.")), demo_or_config)
     else:
         live_runs(rows)
         others = [row for row in rows if row.state.has_ended or row.state.state == "queued"]

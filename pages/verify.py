@@ -41,11 +41,11 @@ from pages.parts.shell import addresses
 from pages.parts.shell.header import browser_tab, page_header
 from pages.parts.shell.language import say, t, t_plain
 from pages.parts.shell.markdown import Markdown
-from pages.parts.shell.navigation import CONFIG, HOME
 from pages.parts.shell.services import installation, worker
 from pages.parts.widgets.adapter_picker import one_adapter
 from pages.parts.widgets.adapter_upload_field import adapter_upload
 from pages.parts.widgets.adapters_listed import listed_adapters, named_adapter
+from pages.parts.widgets.empty_state import demo_or_config, empty_state
 from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.tables import scrolling_table
 
@@ -257,17 +257,12 @@ try:
     finished = {run.id: run for run in list_runs(installation().runs) if is_unlinked_folder(run.adapter)}
     picked = pick(finished)
     if picked is None:
-        st.info(
-            t(
-                N_(
-                    "Choose an adapter, upload one, or type its folder. Its files are read right away; loading base model and adapter is a second step."
-                )
-            ),
-            icon=":material/info:",
+        sentence = t(
+            N_(
+                "Choose an adapter, upload one, or type its folder. Its files are read right away; loading base model and adapter is a second step."
+            )
         )
-        with st.container(horizontal=True):
-            st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
-            st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
+        empty_state("layers", sentence, demo_or_config)
     else:
         verify(picked)
 except FlightdeckError as error:

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("model")
 
 def test_without_a_model_it_says_what_it_does_and_offers_examples() -> None:
     at = show()
-    assert "Choose a model" in at.info[0].value
+    assert "Choose a model" in texts(at)
     assert len(at.get("page_link")) >= 3
 
 

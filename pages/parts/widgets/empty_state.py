@@ -7,7 +7,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from lora_backend.i18n import N_
+from pages.parts.shell.language import t
 from pages.parts.shell.markdown import Markdown
+from pages.parts.shell.navigation import CONFIG, HOME
 
 DRAWINGS = Path(__file__).parents[1] / "shell/drawings"
 
@@ -20,3 +23,9 @@ def empty_state(drawing: str, sentence: Markdown, ways_on: Callable[[], None]) -
             st.markdown(sentence)
             with st.container(horizontal=True):
                 ways_on()
+
+
+def demo_or_config() -> None:
+    """The ways on where there is no run and no adapter yet."""
+    st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
+    st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
