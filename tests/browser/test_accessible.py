@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from lora_backend.config.drafts import new_draft
+from tests.adapter_files import write_adapter
 from tests.browser.conftest import Dashboard, free_port, idle, settled
 from tests.browser.contrast import CONTRAST, SMALL
 from tests.run_files import end_run, make_run
@@ -48,9 +49,11 @@ def places(shared_tiny: Dashboard) -> dict[str, str]:
     end_run(run, "finished")
     text = f"model_name: {shared_tiny.home / 'tiny-model'}\ndataset: chats.jsonl\nr: '16'\nlearnin_rate: 1e-4\nbatch_size: 4\n"
     draft = new_draft(shared_tiny.workspace / "drafts", text)
+    adapter = write_adapter(shared_tiny.workspace / "adapter")
     pages = {
         "home": "", "config": "config", "draft": f"config?draft={draft.id}", "data": "data", "rows": "data?dataset=chats.jsonl",
-        "models": "models", "plan": "plan", "runs": "runs", "run": f"runs?run={run.id}", "verify": "verify", "try": "playground", "docs": "docs?page=check",
+        "models": "models", "plan": "plan", "planned": f"plan?model={shared_tiny.home / 'tiny-model'}&gpus=24,12", "runs": "runs", "run": f"runs?run={run.id}",
+        "verify": "verify", "verified": f"verify?adapter={adapter.name}", "try": "playground", "docs": "docs?page=check",
     }  # fmt: skip
     return {name: f"{shared_tiny.url}/{path}" for name, path in pages.items()}
 
@@ -93,8 +96,6 @@ def test_pages_have_no_fault_that_streamlits_own_widgets_do_not_have(
     is_light = themed.evaluate("matchMedia('(prefers-color-scheme: light)').matches")
     found = []
     for name, address in places.items():
-        if not is_light and name not in ALL_WIDGETS:
-            continue
         settled(themed, address)
         found += [f"{name}: contrast {one}" for one in themed.evaluate(CONTRAST)]
         if is_light:  # the rest is the same in both

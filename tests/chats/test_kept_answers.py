@@ -159,4 +159,4 @@ def test_an_answer_that_cannot_be_kept_says_so(kept: KeptAnswers) -> None:
     until(lambda: kept.under_way("c1") is None)
     failure = kept.failure("c1")
     assert failure is not None
-    assert "no chat c1" in failure.text("en")
+    assert "Chat c1 does not exist" in failure.text("en")

@@ -139,7 +139,7 @@ def test_an_adapter_outside_the_roots_and_one_of_another_base_are_refused_by_nam
     other = make_model(world.base.parent / "another", blocks=3)
     foreign = make_adapter(world.base.parent / "foreign", other)
     answering = world.answered(world.chat(columns=[Column(label="mine", adapter=str(foreign))]), "mine")
-    assert "mine was made on" in str(answering.error)
+    assert "mine was trained on" in str(answering.error)
     assert world.answered(world.chat(), "base").error is None, "the others go on"
 
 
