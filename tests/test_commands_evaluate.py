@@ -99,7 +99,7 @@ def test_a_wrong_question_is_refused_before_a_job_is_made(
         (["gone"], "The run gone is not there"),
         ([str(tmp_path)], "holds no adapter"),
         ([bare.id], "so there is nothing to measure"),
-        ([str(nameless), "--dataset", "x.jsonl"], "does not say which base model it was made on"),
+        ([str(nameless), "--dataset", "x.jsonl"], "does not say which base model it was trained on"),
         ([run.id, "--model", "/no/such/model"], "/no/such/model"),
         ([run.id, "--max-rows", "0"], "`--max-rows` is a whole number above 0"),
         ([run.id, "--set", "max_length"], "has no value"),

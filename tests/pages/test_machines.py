@@ -21,7 +21,7 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.peer_documents import MachineMeeting, PeerProcess
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore
-from pages.parts.run import resume
+from pages.parts.run import go_on
 from tests.pages.plan_page import SMALL, profile_of
 from tests.pages.screens import finished_run, show, texts
 from tests.run_files import end_run, make_run, set_status
@@ -163,8 +163,8 @@ def test_resume_meets_at_the_same_endpoint_or_goes_on_alone(monkeypatch: pytest.
         config = Some(config=Some(num_nodes=(changes or {}).get("num_nodes", 2)))
         return Some(run=run, changes=changes, config=config)
 
-    monkeypatch.setattr(resume, "_prepared", prepared)
-    monkeypatch.setattr(resume, "resume_run", lambda asks, trace, options, **_: asked.append((asks.changes, options.meeting)))  # fmt: skip
+    monkeypatch.setattr(go_on, "prepared", prepared)
+    monkeypatch.setattr(go_on, "resume_run", lambda asks, trace, options, **_: asked.append((asks.changes, options.meeting)))  # fmt: skip
     monkeypatch.setattr("lora_backend.launching.meeting.is_port_free", lambda _: True)
     end_run(run, "stopped")
     at = show("runs", run=run.id, lang="en")

@@ -145,7 +145,7 @@ def test_a_checkpoint_that_was_passed_over_is_named_with_the_file_that_was_not_l
     add_start(run, passed_over=damaged, resume_from="checkpoint-10")
     (said,) = [warning.value for warning in show("runs", run=run.id).warning if "checkpoint-20" in warning.value]
     assert "optimizer.pt of checkpoint-20 is damaged or unsafe and was not loaded." in said.replace("\\", "")
-    assert "goes on from checkpoint-10" in said.replace("\\", "")
+    assert "continues from checkpoint-10" in said.replace("\\", "")
     values: list[Any] = ["x", [1], [{}], [{"checkpoint": 1, "problems": 2}], {"a": 1}]
     for value in values:
         set_attempt(run, passed_over=value)

@@ -122,7 +122,7 @@ def test_fewer_processes_than_gpus_take_those_that_fit_and_are_fast() -> None:
 
 
 @pytest.mark.parametrize(("words", "changes", "error", "said"), [
-    ("2xRTX-4090", {"num_processes": 4}, PlanError, "2 are there. Set `num_processes: 2` or less"),
+    ("2xRTX-4090", {"num_processes": 4}, PlanError, "there are 2. Set `num_processes: 2` or less"),
     ("2xRTX-4090", {"target_batch_size": None}, PlanError, "one micro-batch"),
     ("RTX-4090", {}, PlanError, "at least two processes"),
     ("2xRTX-4090", {"device_map": "auto"}, PlanError, "every process has its own"),

@@ -267,16 +267,25 @@ def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     assert [blocker["code"] for blocker in json.loads(capsys.readouterr().out)["blockers"]] == list(situation.codes)
     assert not installation.runs.exists(), "nothing was made"
 
-    assert_the_page_says(text, [blocker["message"] for blocker in document["blockers"]])
+    assert_the_page_says(text, document["blockers"])
 
 
-def assert_the_page_says(text: str, messages: list[str]) -> None:
+TASKS = {"model_name": "Choose a base model", "dataset": "Choose your data"}
+"""What the page says of an empty field, which is a task and no fault."""
+
+
+def assert_the_page_says(text: str, blockers: list[dict[str, Any]]) -> None:
     at = show("config", draft=new_draft(this_installation().drafts, text).id)
     assert not at.exception
     assert at.button(key="launch").disabled
     shown = texts(at).replace("\\", "")
-    assert "To do before it can start here" in shown
-    for message in messages:
+    tasks = [
+        blocker for blocker in blockers if blocker["code"] in ("missing_key", "no_data") and blocker["key"] in TASKS
+    ]
+    assert all(f":material/radio_button_unchecked: **{TASKS[task['key']]}**" in shown for task in tasks)
+    others = [blocker["message"] for blocker in blockers if blocker not in tasks]
+    assert ("To do before it can start here" in shown) is bool(others)
+    for message in others:
         assert message in shown
         findings = [box.value for box in (*at.error, *at.warning) if box.value.startswith("**")]
         assert not [said for said in findings if message in said], "said once, beside the button"
@@ -292,7 +301,8 @@ def test_what_lies_outside_the_roots_blocks_table_launch_and_page(
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
     with pytest.raises(FlightdeckError):
         launch_from_browser(text, installation, trace)
-    assert_the_page_says(text, [blocker.message.text("en") for blocker in row.start.blockers])
+    blockers = [{"code": one.code, "key": one.key, "message": one.message.text("en")} for one in row.start.blockers]
+    assert_the_page_says(text, blockers)
 
 
 def test_a_good_config_is_startable_everywhere_and_starts(

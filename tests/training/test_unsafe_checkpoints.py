@@ -79,7 +79,7 @@ def test_no_code_in_a_checkpoint_is_run_and_the_one_before_takes_its_place(
     capfd.readouterr()
     assert main(["runs", "show", stopped.id, "--lang", "en"]) == 0
     shown = capfd.readouterr().out
-    assert "goes on from checkpoint-3" in shown
+    assert "continues from checkpoint-3" in shown
     sentence = f"{name} of checkpoint-6 is damaged or unsafe and was not loaded."
     assert sentence in stopped.train_log.read_text()
     assert sentence in shown
