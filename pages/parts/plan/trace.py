@@ -42,7 +42,9 @@ def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     with place.container(border=True):
         bar = st.progress(0.0, t(N_("Starting torch and PEFT")))
         st.caption(t(N_("The model's training step is traced once for these settings and kept; no weights are read.")))
-        st.button(t(N_("Cancel")), icon=":material/close:", key=f"cancel-{key}", on_click=safely(_drop), args=(key,))
+        # By its request: the same settings may be traced twice in one run of the page, for the limits too.
+        button = f"cancel-{request.id}"
+        st.button(t(N_("Cancel")), icon=":material/close:", key=button, on_click=safely(_drop), args=(key,))
     waited_s = 0.0
     while not request.done.wait(TICK_S):
         waited_s += TICK_S
