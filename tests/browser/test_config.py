@@ -224,6 +224,7 @@ def test_the_text_has_colours_line_numbers_and_findings_in_its_margin(tiny: Dash
     assert page.evaluate(same, [one.evaluate("at => at.getBoundingClientRect()") for one in (layer, box)])
 
     # typed, indented, seen at once; the mark goes with its line
+    idle(page)
     box.focus()
     page.keyboard.press("Control+Home")
     page.keyboard.type("rank_pattern:")

@@ -25,11 +25,17 @@ def test_a_70b_plan_is_moved_priced_and_taken_into_a_config(shared_dashboard: Da
         timeout=60_000
     )
 
-    chart = page.get_by_test_id("stPlotlyChart").first
-    chart.locator(".bars .point", has_text=re.compile(r"^79$")).locator("path").click(force=True)
-    expect(page.get_by_role("spinbutton", name="from")).to_have_value("79")
-    idle(page)
-    press(page.get_by_role("button", name="Move", exact=True))
+    # by the keyboard alone: the fields beside the picture say which blocks move
+    for name in ("to", "from"):
+        field = page.get_by_role("spinbutton", name=name, exact=True)
+        field.focus()
+        page.keyboard.press("Control+a")
+        page.keyboard.type("79")
+        page.keyboard.press("Enter")
+        idle(page)
+        expect(field).to_have_value("79")
+    page.get_by_role("button", name="Move", exact=True).focus()
+    page.keyboard.press("Enter")
     expect(page.get_by_text("placed by hand")).to_be_visible()
     idle(page)
 
