@@ -59,11 +59,12 @@ def editor(draft: Draft) -> None:
     show_actions(draft, config, start)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
-        first_steps(draft, document, [blocker for blocker in start.blockers if is_task(blocker)])
-        launch_when_asked(draft, config, start, pressed=pressed)
-        mend = partial(settle, draft, document, judged.result) if document.is_readable else None
-        show_findings(findings, mend)
-        form, source = st.tabs([t(N_("Form")), t(N_("Text"))])
+        with st.container():  # one place, whatever stands in it, so that the tabs keep theirs and the one that is open
+            first_steps(draft, document, [blocker for blocker in start.blockers if is_task(blocker)])
+            launch_when_asked(draft, config, start, pressed=pressed)
+            mend = partial(settle, draft, document, judged.result) if document.is_readable else None
+            show_findings(findings, mend)
+        form, source = st.tabs([t(N_("Form")), t(N_("Text"))], key=f"config_tabs-{draft.id}")
         with form:
             config_form(draft, config)
         with source:
