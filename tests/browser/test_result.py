@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from lora_backend.runs.record.process_identity import ProcessIdentity, identify
+from lora_backend.runs.record.process_identity import ProcessIdentity
 from lora_backend.runs.record.run_store import RunStore
 from tests.browser.conftest import Dashboard, settled
 from tests.run_files import add_point, end_run, make_run, put_answers, set_status
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def trainer() -> Iterator[ProcessIdentity]:
-    """A process that lives."""
-    process = subprocess.Popen(["sleep", "600"])
-    identity = identify(process.pid)
-    assert identity
-    yield identity
-    process.kill()
-    process.wait()
 
 
 def begun(workspace: Path, name: str) -> RunStore:

@@ -16,7 +16,7 @@ from lora_backend.views.strip_view import FREE_FILL, TEXT
 from lora_backend.views.table import cell_text
 from lora_backend.views.timeline_view import KINDS, timeline_note, timeline_table, timeline_words, works_message
 from pages.parts.plan.figures import conditions_of
-from pages.parts.plan.strip import device_name
+from pages.parts.plan.strip import CELLS, device_name
 from pages.parts.plan.work import Work
 from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
 from pages.parts.widgets.chart import show_chart
@@ -94,18 +94,12 @@ def _bars(go: Any, kind: Kind, bars: list[tuple[int, Segment]], begin: float, un
     spans = [segment.mean_s for _, segment in bars]
     texts = [ranges(segment.blocks) for _, segment in bars]
     return go.Bar(
-        orientation="h",
+        **CELLS,
         name=name,
         y=[row for row, _ in bars],
         x=[(end - start) / unit_s for start, end in spans],
         base=[(start - begin) / unit_s for start, _ in spans],
-        width=0.5,
         text=texts,
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        textfont={"color": "#ffffff", "size": 11},
-        constraintext="inside",
         customdata=[
             [f"{name} {text}".strip(), f"{two_digits((end - start) / unit_s)} {word}"]
             for text, (start, end) in zip(texts, spans, strict=True)

@@ -27,6 +27,16 @@ from lora_backend.views.strip_view import (
 from pages.parts.shell.language import say_plain, t
 from pages.parts.widgets.charts import in_chart
 
+CELLS: dict[str, Any] = {
+    "orientation": "h",
+    "width": 0.5,
+    "textposition": "inside",
+    "insidetextanchor": "middle",
+    "textangle": 0,
+    "textfont": {"color": "#ffffff", "size": 11},
+    "constraintext": "inside",
+}
+"""Cells of a device, side by side in its row, with their blocks in white."""
 ROW_PX = 48
 
 
@@ -86,18 +96,12 @@ def _bars(go: Any, kind: str, cells: list[tuple[int, Cell, float]], selected: Co
     texts = [str(cell.unit - 1) if is_block and cell.unit is not None else "" for _, cell, _ in cells]
     chosen = [cell.unit is not None and cell.unit in selected for _, cell, _ in cells]
     return go.Bar(
-        orientation="h",
+        **CELLS,
         name=name,
         y=[row for row, _, _ in cells],
         x=[cell.size_bytes / GIB for _, cell, _ in cells],
         base=[begin / GIB for _, _, begin in cells],
-        width=0.5,
         text=texts,
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        textfont={"color": "#ffffff", "size": 11},
-        constraintext="inside",
         customdata=[[cell.unit, f"{name} {text}".strip(), gib(cell.size_bytes)] for (_, cell, _), text in zip(cells, texts, strict=True)],
         hovertemplate="%{customdata[1]}: %{customdata[2]}<extra></extra>",
         marker={
