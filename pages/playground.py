@@ -9,6 +9,7 @@ guard()
 import streamlit as st
 
 from lora_backend.chats.documents import Chat
+from lora_backend.chats.kept_answers import UnderWay
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from pages.parts.playground.choose import choose_columns
@@ -24,11 +25,11 @@ from pages.parts.shell.language import say, t
 from pages.parts.shell.services import kept_answers
 
 
-def conversation(chat: Chat) -> None:
+def conversation(chat: Chat, under: UnderWay | None) -> None:
     can_ask = model_ready(chat)
     settings_box(chat)
     prompts_file(chat, can_run=can_ask)
-    show_turns(chat, can_ask=can_ask)
+    show_turns(chat, under, can_ask=can_ask)
     if failure := kept_answers().failure(chat.id):
         st.error(say(failure), icon=":material/error:")
     undo_of_turns(chat)
@@ -37,7 +38,7 @@ def conversation(chat: Chat) -> None:
 
 page_header(t(N_("Try")), t(N_("Ask a base model and its adapters the same question, side by side.")), docs="try")
 try:
-    opened = open_chat()
+    opened, under = open_chat()
 except FlightdeckError as error:
     chat_bar(None)
     st.error(say(error.message), icon=":material/error:")
@@ -46,6 +47,6 @@ else:
     try:
         asked = opened if opened.id else choose_columns()
         if asked is not None:
-            conversation(asked)
+            conversation(asked, under)
     except FlightdeckError as error:
         st.error(say(error.message), icon=":material/error:")

@@ -86,6 +86,12 @@ class KeptAnswers:
             self.store.write(chat)
         return chat
 
+    def look(self, chat_id: str) -> tuple[Chat, UnderWay | None]:
+        """A chat with as much of its answers as is written, and what was being answered of it before it was read: where that
+        is None, everything stands in the chat. Raises `FlightdeckError` where it is not there."""
+        under = self.under_way(chat_id)  # first: an answer is in the file before it is no longer under way
+        return self.as_it_is_now(self.store.read(chat_id)), under
+
     def as_it_is_now(self, chat: Chat) -> Chat:
         """`chat` with as much of its answers as is written."""
         under = self.under_way(chat.id)

@@ -132,6 +132,10 @@ class FifthAct:
     def ended_job(self) -> RunStore:
         """The job of the run whose page comes next, once it has finished."""
         self.page.wait_for_url(lambda url: "/runs?" in url and self.run.id not in url)
-        idle(self.page)  # until then the badge of the run's own page may still be there
+        job = self.page.url.partition("run=")[2].partition("&")[0]
+        expect(self.page.get_by_text(f"Run {job}, started by")).to_be_visible(timeout=self.limit_ms)
+        idle(
+            self.page
+        )  # until then the badge of the run's own page may still be there, below a title that is the job's
         expect(badge(self.page, "Finished").first).to_be_visible(timeout=self.limit_ms)
-        return RunStore(self.dashboard.workspace / "runs" / self.page.url.partition("run=")[2].partition("&")[0])
+        return RunStore(self.dashboard.workspace / "runs" / job)

@@ -160,3 +160,26 @@ def test_an_answer_that_cannot_be_kept_says_so(kept: KeptAnswers) -> None:
     failure = kept.failure("c1")
     assert failure is not None
     assert "Chat c1 does not exist" in failure.text("en")
+
+
+def test_an_answer_that_ends_while_its_chat_is_being_read_was_under_way(
+    kept: KeptAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.ask(chat("wait"), 0)
+    written(kept, chat("wait"))
+    read = kept.store.read
+
+    def read_slowly(chat_id: str) -> Chat:
+        before = read(chat_id)
+        monkeypatch.setattr(kept.store, "read", read)
+        kept.stop("c1")
+        over(kept)
+        return before
+
+    monkeypatch.setattr(kept.store, "read", read_slowly)
+    found, under = kept.look("c1")
+    assert not replies(found) or replies(found)["base"][1] is None
+    assert under is not None, "so that it is looked at again"
+    found, under = kept.look("c1")
+    assert under is None
+    assert replies(found)["base"] == ("half an answer", "cancelled")

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.chats.answering import Answering
 from lora_backend.chats.documents import Chat, Reply, TokenKl, Turn
-from lora_backend.chats.kept_answers import KeptAnswers
+from lora_backend.chats.kept_answers import KeptAnswers, UnderWay
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.installation import this_installation
@@ -451,3 +452,16 @@ def test_the_page_speaks_chinese(run: RunStore) -> None:
     at = show("playground", lang="zh", chat=chat.id)
     assert at.title[0].value == "试用"
     assert at.button(key="retry-0").label != "Retry"
+
+
+def test_an_answer_that_ends_while_the_page_is_drawn_is_shown(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = stored(run, Turn(prompt=PROMPT, replies=two("the whole answer")))
+    before = chat.but(turns=[Turn(prompt=PROMPT, replies=two("the wh", ended=None))])
+    looks: list[tuple[Chat, UnderWay | None]] = [
+        (before, UnderWay(0, PROMPT, ("base", "tuned"), Answering({}, lambda _: None))),
+        (chat, None),
+    ]
+    monkeypatch.setattr(KeptAnswers, "look", lambda kept, chat_id: looks.pop(0))
+    at = show("playground", chat=chat.id)
+    assert "the whole answer" in texts(at)
+    assert looks == []

@@ -7,19 +7,18 @@ from collections.abc import Callable
 import streamlit as st
 
 from lora_backend.chats.documents import Chat
+from lora_backend.chats.kept_answers import UnderWay
 from lora_backend.i18n import N_, Message
 from pages.parts.playground import session
 from pages.parts.shell import addresses
 from pages.parts.shell.services import browser_policy, kept_answers
 
 
-def open_chat() -> Chat:
-    """With as much of its answers as is written. Raises `FlightdeckError` where the address names one that is not there."""
+def open_chat() -> tuple[Chat, UnderWay | None]:
+    """With as much of its answers as is written, and what is being answered of it. Raises `FlightdeckError` where the
+    address names one that is not there."""
     asked = st.query_params.get(addresses.CHAT)
-    if not asked:
-        return fresh_chat()
-    kept = kept_answers()
-    return kept.as_it_is_now(kept.store.read(asked))
+    return kept_answers().look(asked) if asked else (fresh_chat(), None)
 
 
 def fresh_chat() -> Chat:

@@ -21,9 +21,12 @@ from pages.parts.shell.services import kept_answers
 TICK_S = 0.3
 
 
-def show_turns(chat: Chat, *, can_ask: bool) -> None:
-    """All turns, each a fragment; one that is being answered is made anew three times a second, and no other."""
-    under = kept_answers().under_way(chat.id)
+def show_turns(chat: Chat, under: UnderWay | None, *, can_ask: bool) -> None:
+    """All turns, each a fragment; one that is being answered is made anew three times a second, and no other.
+
+    `under`: what was being answered when `chat` was read; where that has ended since, the page is made anew.
+    """
+    st.session_state.pop(session.CHANGED, None)  # the whole page is being made anew as it is
     for number in range(len(chat.turns)):
         is_live = under is not None and under.turn == number
         st.fragment(_turn, run_every=TICK_S if is_live else None)(chat, number, is_live, can_ask)
