@@ -3,7 +3,8 @@
 With `--readme` only those that README shows; with words only those whose names have all of them: `run dark_zh_400`.
 
 They show a finished run of the demo in `lora-flightdeck` below the folder for temporary files; it is trained first where
-there is none (about two minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
+there is none (about two minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`,
+where `index.html` puts each beside the one that it replaced.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
+from tests.browser.picture_sheet import put_aside, write_sheet
 from tests.browser.states import states
 from tests.run_files import record_of
 
@@ -93,7 +95,7 @@ def main() -> None:
         for one in (dashboard, empty, several):
             one.kill()
         trainer.kill()
-    print(f"pictures in {OUT} and {README_OUT}")
+    print(f"pictures in {OUT} and {README_OUT}, each beside the one before in {write_sheet(OUT)}")
 
 
 def _trainings(dashboard: Dashboard) -> list[RunStore]:
@@ -222,6 +224,7 @@ def _shoot(page: Page, path: Path) -> None:
     height = page.locator("#stMain").evaluate("element => element.scrollHeight")
     page.set_viewport_size({"width": width, "height": max(640, min(int(height) + 8, 2400))})
     page.wait_for_timeout(700)
+    put_aside(path)
     page.screenshot(path=path)
     page.set_viewport_size({"width": width, "height": 900})
     if path.stem in IN_README:
