@@ -32,6 +32,7 @@ DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY
 """Variables that decide something below the entries; of all others nothing is kept."""
 NETWORK, OF_NCCL = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), "NCCL_"
 """Variables, and the beginning of others, by which processes on several machines find one another."""
+GPU_PRICE = "FLIGHTDECK_GPU_PRICE"
 ROOTS = ("model_roots", "data_roots", "output_roots")
 
 
@@ -64,6 +65,8 @@ class Installation:
     output_roots: tuple[Path, ...]
     """Folders below which adapters are published: the workspace, and those of `FLIGHTDECK_OUTPUT_ROOTS`. A person who
     trains at the command line or from Python may name any other."""
+    gpu_price: str = ""
+    """What one GPU costs for an hour, as a person wrote it (`FLIGHTDECK_GPU_PRICE`): `1.5EUR`."""
     folder: Path = Path(os.curdir)
     """What relative paths count from that a person names: the folder in which the process was started."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -196,6 +199,7 @@ def this_installation(environ: Mapping[str, str] = os.environ) -> Installation:
         ),
         data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS"), folder), workspace / UPLOADS, DEMO_DATA),
         output_roots=(workspace, *_paths(environ.get("FLIGHTDECK_OUTPUT_ROOTS"), folder)),
+        gpu_price=environ.get(GPU_PRICE, "").strip(),
         folder=folder,
         environment={name: value for name, value in environ.items() if name in DECIDING or _is_of_network(name)},
     )

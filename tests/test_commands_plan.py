@@ -308,7 +308,7 @@ def test_a_model_is_traced_where_no_profile_is_known_and_stdout_is_the_document_
     assert sorted(block for device in document["devices"] for block in device["blocks"]) == list(range(5))
 
 
-def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say) -> None:
+def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--gpus", "RTX-4090", "--rows", "1000", "--price", "1.5 eur"]
     _, document = ask(*words)
     low, high = document["step_seconds"]
@@ -320,6 +320,9 @@ def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say) ->
     assert (document["mean_batch_tokens"], document["mean_batch_bytes"]) == (None, None), "no data set is named"
     assert document["largest_batch_is_exact"]
     batch, row = document["largest_batch"], document["longest_row"]
+    monkeypatch.setenv("FLIGHTDECK_GPU_PRICE", "3CNY")
+    _, of_here = ask(*words[:4])
+    assert (of_here["currency"], of_here["cost"]) == ("CNY", pytest.approx([2 * amount for amount in document["cost"]]))
     _, text = say(*words)
     for sentence in (
         r"A step takes [\d.]+ to [\d.]+ s; the run [\d.]+ to [\d.]+ (min|h)\.",

@@ -19,6 +19,7 @@ from lora_backend.planning.planner import options_of
 from lora_backend.planning.report import tone
 from lora_backend.planning.ways import options_on_this_machine, plan_single
 from lora_backend.preflight.conditions import conditions_for
+from lora_backend.preflight.gpu_price import gpu_price
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.plan_question import config_to_plan, known_only, planner_for, profiles
 from lora_backend.preflight.resolve import resolve
@@ -33,9 +34,9 @@ def plan_command(arguments: argparse.Namespace) -> int:
     values = readable(arguments.config).values if arguments.config else {}
     values = values | ({"model_name": arguments.model} if arguments.model else {}) | dict(map(setting, arguments.set))
     config = config_to_plan(values)
-    price = price_of(arguments.price) if arguments.price else None
-    rows = count_of(arguments.rows) if arguments.rows else None
     installation = this_installation()
+    price = price_of(arguments.price) if arguments.price else gpu_price(installation)
+    rows = count_of(arguments.rows) if arguments.rows else None
     resolved = resolve(values, installation, AnyPath(installation.folder))
     facts = resolved.config_json
     planner, message = planner_for(facts, trace_here, installation, arguments.gpus, config)

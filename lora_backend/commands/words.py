@@ -13,11 +13,9 @@ from lora_backend.config.config_text import ConfigDocument, parse_config, read_c
 from lora_backend.config.findings import shorten
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.figures import Price
+from lora_backend.planning.price import Price, read_price
 
 GOOD, NO, WRONG_QUESTION = 0, 1, 2
-MAX_PRICE = 1e12
-_PRICE = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{3})?")
 
 
 def say(template: str, **values: object) -> str:
@@ -43,16 +41,15 @@ def setting(text: str) -> tuple[str, Any]:
 
 def price_of(text: str) -> Price:
     """`1.5`, `1.5EUR` or `1.5 EUR`. Raises `ConfigError` for anything else."""
-    found = _PRICE.fullmatch(text.strip())
-    amount = float(found[1]) if found else 0.0
-    if found is None or not 0 < amount <= MAX_PRICE:
+    price = read_price(text)
+    if price is None:
         raise ConfigError(
             N_(
                 "`--price` is an amount above 0 for one GPU and one hour, with a currency if you like, as in 1.5EUR; it cannot be {text}."
             ),
             text=shorten(text),
         )
-    return Price(amount, found[2].upper()) if found[2] else Price(amount)
+    return price
 
 
 def count_of(text: str) -> int:

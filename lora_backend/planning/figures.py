@@ -16,16 +16,9 @@ from lora_backend.planning.estimate import Conditions, Estimate, MeanBatch, esti
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
+from lora_backend.planning.price import Price
 from lora_backend.planning.processes.step_seconds import slowest_note
 from lora_backend.planning.split.chosen_split import Goal
-
-
-@dataclass(frozen=True)
-class Price:
-    """Of one GPU for an hour."""
-
-    amount: float
-    currency: str = "USD"
 
 
 @dataclass(frozen=True)

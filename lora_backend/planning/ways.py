@@ -11,9 +11,9 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DeviceError, FlightdeckError, PlanError, WorkerError
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.planning.estimate import Conditions, Estimate, estimate, num_steps, sharing_of, tokens_in_pass
-from lora_backend.planning.figures import Price
 from lora_backend.planning.plan import Plan, usable_targets
 from lora_backend.planning.planner import Planner, options_of, with_changes
+from lora_backend.planning.price import Price
 from lora_backend.planning.processes.dealt import passes_of
 from lora_backend.planning.processes.step_seconds import slowest_note
 from lora_backend.planning.targets import Target

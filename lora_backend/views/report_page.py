@@ -32,7 +32,7 @@ def report_page(run: RunStore, installation: Installation, language: str) -> str
     def said(message: Message | None) -> str:
         return message.text(language) if message else ""
 
-    facts = result_facts(run, state, columns, run.read_answers())
+    facts = result_facts(run, state, columns, run.read_answers(), installation)
     origin = {"id": run.id, "actor": record.actor or "–", "time": when(record.created_at)}
     values: dict[str, Any] = {
         "html_lang": HTML_LANGUAGES.get(language, language),

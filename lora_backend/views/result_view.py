@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_backend.formats import number, size
+from lora_backend.errors import ConfigError
+from lora_backend.formats import money_range, number, size, two_digits
 from lora_backend.i18n import N_, Message, Plural
+from lora_backend.installation import Installation
+from lora_backend.preflight.gpu_price import gpu_price
+from lora_backend.runs.history.gpu_time import gpu_seconds
 from lora_backend.runs.record.curves import Column, downsample, points
 from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.run_store import RunStore
@@ -92,14 +96,18 @@ def going_facts(state: RunState, columns: Mapping[str, Column], answers: Sequenc
 
 
 def result_facts(
-    run: RunStore, state: RunState, columns: Mapping[str, Column], answers: Sequence[Answer]
+    run: RunStore,
+    state: RunState,
+    columns: Mapping[str, Column],
+    answers: Sequence[Answer],
+    installation: Installation,
 ) -> list[Fact]:
-    """Of a run that has ended: what was learned, and whether the adapter is what was asked for."""
+    """Of a run that has ended: what was learned, whether the adapter is what was asked for, and what its GPUs cost."""
     facts = [*_loss_facts(columns, is_over=True), *_evaluation_facts(state, columns), *answer_facts(answers)]
     report = run.read_rank_report()
     if report is not None and report.layers:
         facts.append(Fact(Message(N_("Ranks")), Message(TONES[tone(report)]), ranks_message(report)))
-    return facts
+    return [*facts, *_cost_facts(gpu_seconds(run, state) / 3600, installation)]
 
 
 def short_result(run: RunStore, state: RunState) -> list[Message]:
@@ -161,6 +169,22 @@ def _evaluation_facts(state: RunState, columns: Mapping[str, Column]) -> list[Fa
         best = Message(N_("best {loss}, at step {step}"), lowest)
         place = len(losses) - 1
     return [Fact(Message(N_("Evaluation loss")), plain(number(float(losses[place]), DIGITS)), best, spark(columns, "eval_loss"))]  # fmt: skip
+
+
+def _cost_facts(hours: float, installation: Installation) -> list[Fact]:
+    """The GPU hours, as money where the price of one is known; nothing of a run without a GPU."""
+    if not hours:
+        return []
+    spent = Fact(Message(N_("GPU hours")), plain(two_digits(hours)))
+    try:
+        price = gpu_price(installation)
+    except ConfigError as error:
+        return [replace(spent, note=error.message)]
+    if price is None:
+        return [spent]
+    cost, each = hours * price.amount, {"amount": f"{price.amount:g}", "currency": price.currency}
+    note = Message(N_("{hours} GPU hours at {amount} {currency}"), {"hours": two_digits(hours), **each})
+    return [Fact(Message(N_("Cost")), money_range(cost, cost, price.currency), note)]
 
 
 def ranks_message(report: RankReport) -> Message:

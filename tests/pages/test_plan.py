@@ -203,10 +203,19 @@ def test_the_largest_batch_and_the_longest_row_that_fit_are_there_without_a_clic
     assert f"**{rows} rows**" not in texts(at), "they are of other settings"
 
 
-def test_time_and_cost_of_cards_that_are_known_are_there_and_for_gib_alone_why_they_are_not(model: Path) -> None:
+def test_time_and_cost_of_cards_that_are_known_are_there_and_for_gib_alone_why_they_are_not(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = texts(show(model=str(model), gpus="RTX-4090", rows="1000", price="2", currency="EUR", lang="en"))
     assert {"One step", "Whole run", "Cost"} <= set(shown.splitlines())
     assert re.search(r"\*\*[0-9.]+ to [0-9.]+ EUR\*\*", shown)
+    monkeypatch.setenv("FLIGHTDECK_GPU_PRICE", "9CNY")
+    here = {"model": str(model), "gpus": "RTX-4090", "rows": "1000", "lang": "en"}
+    assert re.search(r"\*\*[0-9.]+ to [0-9.]+ CNY\*\*", texts(show(**here)))
+    assert re.search(r"\*\*[0-9.]+ to [0-9.]+ EUR\*\*", texts(show(**here, price="2", currency="EUR")))
+    monkeypatch.setenv("FLIGHTDECK_GPU_PRICE", "9 yuan")
+    assert "`FLIGHTDECK_GPU_PRICE` is" in texts(show(**here))
+    monkeypatch.delenv("FLIGHTDECK_GPU_PRICE")
     shown = texts(show(model=str(model), gpus="24", lang="en"))
     assert "name the cards" in shown
     assert "One step" not in shown.splitlines()

@@ -12,8 +12,8 @@ from lora_backend.planning.cost.collectives import BRIDGED_BYTES_PER_S, NETWORK_
 from lora_backend.planning.cost.step_time import DEFAULT_LINK_BYTES_PER_S, HOP_S, LINK_SHARE, Cpu
 from lora_backend.planning.estimate import Conditions, estimate
 from lora_backend.planning.fastest_way import fastest_that_fits
-from lora_backend.planning.figures import Price
 from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.price import Price
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.planning.ways import WAYS, options_on_this_machine, plan_ddp, plan_fsdp, plan_single
 from tests.planning.formula_plans import CONFIG, FACTS, source

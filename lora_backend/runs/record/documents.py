@@ -177,6 +177,8 @@ class Exit(Document):
 
     state: EndState = "lost"
     """`lost` too where the file does not say."""
+    started_at: Number | None = None
+    """When its trainer began; absent where it never did, and in older files."""
     ended_at: Number | None = None
     """When that was written."""
     cause: str | None = None

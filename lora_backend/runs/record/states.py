@@ -69,7 +69,7 @@ class RunState:
     best_step: int | None = None
     """Of the best evaluation so far."""
     started_at: float | None = None
-    """Seconds since the epoch, as all times here."""
+    """When the newest start's trainer began; None before, and of one that had none. Seconds since the epoch, as all times here."""
     ended_at: float | None = None
     cause: str | None = None
     """Why it failed, as a code."""
@@ -157,7 +157,7 @@ def _now(
         fraction=attempt.fraction,
         detail=attempt.detail,
         best_step=attempt.best_step,
-        started_at=status.started_at,
+        started_at=status.started_at if status.attempt.trainer else None,
         ended_at=ended_at,
         cause=cause,
         message=message,

@@ -224,8 +224,10 @@ def end(run: RunStore, how: Exit, *, num_ends: int | None = None) -> None:
 def _write_exit(run: RunStore, how: Exit) -> None:
     if run.read_exit() is not None:
         return
-    if written := run.read_status().state:
-        check_move(written, how.state)
+    status = run.read_status()
+    if status.state:
+        check_move(status.state, how.state)
+    how.started_at = status.started_at if status.attempt.trainer else None
     how.ended_at = run.clock()
     write_json(run.exit_json, how.to_json())
 

@@ -13,9 +13,9 @@ from lora_backend.config.schema import KEYS
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_
-from lora_backend.planning.figures import Price
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import with_changes
+from lora_backend.planning.price import Price
 from lora_backend.planning.report import tone
 from lora_backend.planning.targets import of_host
 from lora_backend.planning.ways import Way, options_on_this_machine, with_figures

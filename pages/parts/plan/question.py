@@ -13,6 +13,7 @@ from lora_backend.config.key_queries import planned_keys
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.planning.plan import Options
 from lora_backend.planning.planner import options_of
+from lora_backend.planning.price import Price
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.preflight.plan_question import config_to_plan
 from pages.parts.shell import addresses
@@ -42,6 +43,8 @@ class Question:
     params: Mapping[str, str]
     base: Mapping[str, Any] = field(default_factory=dict)
     """Values of the draft that is planned; the address wins over them."""
+    price: Price | None = None
+    """What a GPU hour costs here; the address wins over it as well."""
 
     @property
     def model(self) -> str:
@@ -60,6 +63,8 @@ class Question:
 
     def default(self, name: str) -> Any:
         """What holds while the address does not name it."""
+        if self.price is not None and name in ("price", "currency"):
+            return self.price.amount if name == "price" else self.price.currency
         return PAGE_DEFAULTS[name] if name in PAGE_KEYS else self.base.get(name, KEYS[name].default)
 
     def value(self, name: str) -> Any:

@@ -14,13 +14,14 @@ from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target
 from lora_backend.planning.ways import plan_single
+from lora_backend.preflight.gpu_price import gpu_price
 from lora_backend.preflight.plan_question import planner_for
 from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.plan.question import Question, placement_of
 from pages.parts.plan.trace import trace
 from pages.parts.shell import addresses
 from pages.parts.shell.addressed_draft import values_of_draft
-from pages.parts.shell.services import resolved
+from pages.parts.shell.services import installation, resolved
 
 BEST = "best"
 """In the address in the place of a placement: the optimum, although the draft has a map of its own."""
@@ -50,10 +51,11 @@ class Work:
 
 
 def read_question() -> Question:
-    """The address, and the draft that it names. Raises `ConfigError` where there is no such draft or it cannot be read."""
+    """The address, the draft that it names, and what a GPU hour costs here. Raises `ConfigError` where there is no such draft,
+    it cannot be read, or the price is none."""
     params = dict(st.query_params)
     values = values_of_draft(params)
-    return Question(params) if values is None else Question(params, values)
+    return Question(params, {} if values is None else values, gpu_price(installation()))
 
 
 def prepare(question: Question) -> Work:

@@ -26,6 +26,7 @@ from pages.parts.run.report import report_button
 from pages.parts.run.resume import run_again
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import joined
+from pages.parts.shell.services import installation
 from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.status_badge import status_badge
 
@@ -48,7 +49,7 @@ def show_result(run: RunStore, state: RunState, columns: Columns) -> None:
                 run_again(run, state)
             report_button(run)
             run_labels(run)
-    show_facts(result_facts(run, state, columns, run.read_answers()))
+    show_facts(result_facts(run, state, columns, run.read_answers(), installation()))
     if is_unlinked_folder(run.adapter):
         with st.container(key="adapter_place", gap=None):
             st.caption(t(N_("The adapter, {size}"), size=size(disk_bytes(run.adapter))))
