@@ -22,6 +22,7 @@ from lora_backend.runs.history.usage import GpuUsage
 from lora_backend.runs.processes.recovery import recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.views.queue_view import expected_messages
 from pages.parts.run.list import result_row, running_row, waiting_row
 from pages.parts.run.table import history
 from pages.parts.shell import addresses
@@ -143,7 +144,7 @@ def overview(had_runs: bool) -> None:
     if bool(rows) != had_runs:
         st.rerun()
     _running([row for row in rows if not row.state.has_ended and row.state.state != "queued"])
-    _queue({row.id: row for row in rows if row.state.state == "queued"})
+    _queue(rows)
     gpus(read_gpus())
     _results([row for row in rows if row.state.has_ended and not row.labels.archived])
 
@@ -156,15 +157,17 @@ def _running(rows: Sequence[RunRow]) -> None:
         running_row(RunStore(installation().runs / row.id))
 
 
-def _queue(waiting: dict[str, RunRow]) -> None:
+def _queue(rows: Sequence[RunRow]) -> None:
     """In the order in which they start."""
+    waiting = {row.id: row for row in rows if row.state.state == "queued"}
     if not waiting:
         return
+    expected = expected_messages(installation().workspace, rows, installation().clock())
     st.header(t(N_("Queue")), anchor=False)
     order = [entry.run.id for entry in entries(installation().workspace) if entry.run.id in waiting]
     ids = [*order, *(run_id for run_id in reversed(waiting) if run_id not in order)]
     for place, run_id in enumerate(ids[:MOST_WAITING], 1):
-        waiting_row(place, RunStore(installation().runs / run_id), waiting[run_id].title)
+        waiting_row(place, RunStore(installation().runs / run_id), waiting[run_id].title, expected.get(run_id, []))
     if len(ids) > MOST_WAITING:
         st.caption(t(N_("and {count} more"), count=len(ids) - MOST_WAITING))
 

@@ -14,9 +14,11 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.processes.waiting import entries
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.views.compare_view import HOW_MANY, can_compare
+from lora_backend.views.queue_view import expected_messages
 from lora_backend.views.run_view import job_title, run_title, tab_title
 from pages.parts.run.compare import compare_runs
 from pages.parts.run.foreign_folder import folder_box, found_folder
@@ -28,8 +30,8 @@ from pages.parts.run.view import TICK_S, run_page
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered
 from pages.parts.shell.header import Crumb, page_header
-from pages.parts.shell.language import say, t
-from pages.parts.shell.markdown import escape
+from pages.parts.shell.language import say, sentences, t
+from pages.parts.shell.markdown import Markdown, escape
 from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import installation
 from pages.parts.widgets.empty_state import demo_or_config, empty_state
@@ -67,11 +69,22 @@ def _live_rows(shown: dict[str, str]) -> None:
     for run in runs:
         if shown[run.id] != "queued":
             running_row(run)
-    if waiting := list(shown.values()).count("queued"):
-        st.caption(
-            ":material/schedule: "
-            + t(Plural("{count} run waits for its turn.", "{count} runs wait for their turn."), count=waiting)
-        )
+    waiting = [run_id for run_id, state in shown.items() if state == "queued"]
+    if waiting:
+        _waiting_line(waiting)
+
+
+def _waiting_line(waiting: Sequence[str]) -> None:
+    """How many wait, and when the next of them starts."""
+    here = installation()
+    said = [t(Plural("{count} run waits for its turn.", "{count} runs wait for their turn."), count=len(waiting))]
+    rows = history(str(here.runs)).rows()
+    names = {row.id: row.title for row in rows}
+    first = next((entry.run.id for entry in entries(here.workspace) if entry.run.id in waiting), None)
+    if first is not None and first in names:
+        expected = expected_messages(here.workspace, rows, here.clock())
+        said += [t(N_("Next is {run}."), run=names[first]), *map(say, expected.get(first, []))]
+    st.caption(Markdown(":material/schedule: ") + sentences(said))
 
 
 def all_runs_crumb() -> Crumb:

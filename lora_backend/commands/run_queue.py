@@ -25,11 +25,13 @@ from lora_backend.launching.table_rows import NAME, Row, read_table
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.placement import TightError
 from lora_backend.preflight.resolve import resolve
+from lora_backend.runs.history.forecast import Forecast, forecasts
+from lora_backend.runs.history.run_table import History
 from lora_backend.runs.processes.queue import waiting_for
 from lora_backend.runs.processes.recovery import recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.terminal import in_lines, show
-from lora_backend.views.queue_view import started_message, waiting_document, waiting_messages
+from lora_backend.views.queue_view import forecast_messages, started_message, waiting_document, waiting_messages
 from lora_backend.views.run_view import value_text
 
 MAX_TABLE_BYTES = 1 << 20
@@ -109,12 +111,21 @@ def _list_queue(arguments: argparse.Namespace) -> int:
         installation.runs
     )  # one that was queued when its workspace was copied or restored takes its place again
     waiting = [(entry.run, waiting_for(entry.run, installation.workspace)) for entry in entries(installation.workspace)]
+    now = installation.clock()
+    expected = forecasts(installation.workspace, History(installation.runs).rows(), now)
     if arguments.json:
-        print_json({"queue": [{"run": run.id, **waiting_document(found)} for run, found in waiting]})
+        print_json(
+            {
+                "queue": [
+                    {"run": run.id, **waiting_document(found), "expected": expected.get(run.id, Forecast()).to_json()}
+                    for run, found in waiting
+                ]
+            }
+        )
     elif waiting:
         show(
             in_lines(
-                f"{place}. {run.id}: {' '.join(map(str, waiting_messages(found)))}"
+                f"{place}. {run.id}: {' '.join(map(str, [*waiting_messages(found), *forecast_messages(expected.get(run.id), {}, now)]))}"
                 for place, (run, found) in enumerate(waiting, start=1)
             )
         )

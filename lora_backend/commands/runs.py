@@ -7,24 +7,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lora_backend.commands.run_again import again_lines
+from lora_backend.commands.run_checkpoints import best_document, checkpoint_documents, checkpoint_lines
 from lora_backend.commands.run_machines import together_document, together_lines
 from lora_backend.commands.words import GOOD, NO, print_json, say
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
-from lora_backend.formats import duration, number, size, when
-from lora_backend.i18n import N_, Plural
+from lora_backend.formats import duration, when
+from lora_backend.i18n import N_, Message
 from lora_backend.installation import this_installation
-from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole
 from lora_backend.runs.history.alerts import Alert, alerts, health_message
-from lora_backend.runs.history.checkpoint_list import Best, Checkpoint, best_of, list_checkpoints, saved_steps
+from lora_backend.runs.history.checkpoint_list import best_of, list_checkpoints, saved_steps
+from lora_backend.runs.history.forecast import Forecast, forecasts
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.reproduce import Reproduction, reproduction
 from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, config_differences, filtered, read_row
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import open_recovered, recover_all
 from lora_backend.runs.processes.run_end import log_of_failure
-from lora_backend.runs.record.attempts import DamagedCheckpoint
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
 from lora_backend.runs.record.logs import log_of, read_log
@@ -35,22 +36,19 @@ from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
 from lora_backend.views.compare_view import BEST_MARK, HOW_MANY, can_compare, results
 from lora_backend.views.job_view import job_document, job_message
-from lora_backend.views.queue_view import waiting_document, waiting_messages
+from lora_backend.views.queue_view import forecast_messages, waiting_document, waiting_messages
 from lora_backend.views.run_view import (
     DEFAULT_COLUMNS,
     HEADS,
     ListedRun,
-    best_message,
     listed,
     progress_parts,
     value_text,
 )
-from lora_backend.views.state_view import damaged_messages, passed_over_messages, stage_parts, state_message
+from lora_backend.views.state_view import passed_over_messages, stage_parts, state_message
 
 LIST = ("id", "state", "name", "started", "step")
 """What stands at the left of the table; tags close it."""
-MOST_CHECKPOINTS = 10
-"""Of which `runs show` has a line; `--json` has all."""
 MOST_OF_NAME = 42
 
 
@@ -60,13 +58,19 @@ def list_command(arguments: argparse.Namespace) -> int:
     root = this_installation().runs
     recover_all(root)
     known = History(root).rows()
+    now = this_installation().clock()
+    expected = forecasts(this_installation().workspace, known, now)
     found = filtered(known, arguments.filter, arguments.state, arguments.tag)
     rows = [row for row in found if arguments.archived or not row.labels.archived]
     if arguments.json:
-        print_json({"runs": [row.to_json() for row in rows]})
+        print_json({"runs": [row.to_json() | _expected(expected.get(row.id)) for row in rows]})
     elif rows:
         heads = [*(say(HEADS[name]) for name in LIST), *columns, say(HEADS["tags"])]
         show(aligned([heads, *(_cells(listed(row, columns)) for row in rows)]))
+        waiting = [row.id for row in reversed(rows) if row.state.state == "queued" and row.id in expected]
+        said = {run_id: forecast_messages(expected[run_id], {}, now) for run_id in waiting}
+        if lines := [f"{run_id}: {' '.join(map(str, parts))}" for run_id, parts in said.items() if parts]:
+            show(in_lines(lines))
     elif known:
         show(say(N_("No runs match. Change the search or the states.")))
     else:
@@ -84,11 +88,22 @@ def show_command(arguments: argparse.Namespace) -> int:
         return _show_log(run, arguments)
     again = reproduction(run)
     waiting = waiting_for(run, run.workspace) if row.state.state == "queued" else None
-    document = _document(run, row, waiting, again)
+    now = this_installation().clock()
+    is_going = not row.state.has_ended
+    expected = forecasts(run.workspace, History(run.path.parent).rows(), now).get(run.id) if is_going else None
+    document = _document(run, row, waiting, again) | _expected(expected)
     if arguments.json:
         print_json(document)
     else:
-        show(in_lines([*_about(run, row, document, waiting), "", *again_lines(again)]))
+        show(
+            in_lines(
+                [
+                    *_about(run, row, document, [*_waits(waiting), *forecast_messages(expected, {}, now)]),
+                    "",
+                    *again_lines(again),
+                ]
+            )
+        )
     return NO if row.state.state in ("failed", "lost") else GOOD
 
 
@@ -177,8 +192,8 @@ def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reprod
             "all": [path.name for path in checkpoints_of(run)],
             "newest_whole": whole.name if whole else None,
             "damaged": [item.record().to_json() for item in damaged],
-            "list": _checkpoints(saved, damaged),
-            "best": None if best is None else _best(best),
+            "list": checkpoint_documents(saved, damaged),
+            "best": None if best is None else best_document(best),
         },
         "reproduction": {**again.to_json(), "is_as_recorded": again.is_as_recorded},
     }
@@ -200,7 +215,7 @@ def _last_words(run: RunStore) -> list[str]:
     return ended.log if ended and ended.log else last_log_lines(log_of_failure(run))
 
 
-def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
+def _about(run: RunStore, row: RunRow, document: dict[str, Any], expected: Sequence[Message]) -> list[str]:
     labels = row.labels
     lines = [f"{row.id}  {row.title}  {state_message(row.state.state, row.health)}", document["path"]]
     if document["links"]:
@@ -213,19 +228,28 @@ def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waitin
     if job := job_message(run):
         lines.append(str(job))
     lines += together_lines(run, this_installation().network, has_ended=row.state.has_ended)
-    if waiting:
-        lines.append(" ".join(map(str, waiting_messages(waiting))))
+    if expected:
+        lines.append(" ".join(map(str, expected)))
     if figures := {name: value for name, value in row.figures.items() if value is not None}:
         lines.append(", ".join(f"{name} {value_text(name, value)}" for name, value in figures.items()))
     if document["ranks"]:
         lines.append(document["ranks"]["verdict"])
     lines += [*document["passed_over"], *filter(None, [document["resume_note"]])]
-    lines += _checkpoint_lines(document["checkpoints"])
+    lines += checkpoint_lines(document["checkpoints"])
     if labels.tags:
         lines.append(f"{say(N_('Tags'))}: {', '.join(labels.tags)}")
     if labels.note:
         lines.append(f"{say(N_('Note'))}: {labels.note}")
     return lines
+
+
+def _waits(waiting: Waiting | None) -> list[Message]:
+    return waiting_messages(waiting) if waiting else []
+
+
+def _expected(forecast: Forecast | None) -> dict[str, Any]:
+    """Its expected start and end; None of a run that has ended."""
+    return {"expected": None if forecast is None else forecast.to_json()}
 
 
 def _how_far(run: RunStore, row: RunRow) -> Iterator[str]:
@@ -240,50 +264,3 @@ def _how_far(run: RunStore, row: RunRow) -> Iterator[str]:
         yield say(N_("The trainer is alive, but has written nothing for {time}."), time=silent)
     if state.has_ended and row.health.is_told_beside(state.state):
         yield f"⚠ {health_message(row.health)}"
-
-
-def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
-    name = checkpoints["newest_whole"]
-    whole = say(
-        Plural(
-            "{count} checkpoint; the newest whole one is {name}.",
-            "{count} checkpoints; the newest whole one is {name}.",
-        ),
-        count=len(checkpoints["all"]),
-        name=name,
-    )
-    return [
-        *([whole] if name else []),
-        *map(str, damaged_messages(list(map(DamagedCheckpoint.model_validate, checkpoints["damaged"])))),
-        *_checkpoint_table(checkpoints),
-    ]
-
-
-def _checkpoints(saved: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
-    """All of them; the newest were read byte for byte, of the others names and sizes are known."""
-    known = {item.path.name: list(item.problems) for item in damaged}
-    return [one.to_json() | ({"problems": known[one.name]} if one.name in known else {}) for one in saved]
-
-
-def _best(best: Best) -> dict[str, Any]:
-    return {"name": best.checkpoint.name, "figure": best.by.column, "message": best_message(best).text()}
-
-
-def _checkpoint_table(checkpoints: dict[str, Any]) -> list[str]:
-    """The newest of them, a line each; the best has a mark, and what that means stands below."""
-    best = checkpoints["best"]
-    figures = ["loss", "eval_loss"]
-    if best and best["figure"] not in figures:
-        figures.append(best["figure"])
-    shown = checkpoints["list"][-MOST_CHECKPOINTS:]
-    rows = [
-        (
-            f"  {one['name']}", when(one["saved_at"]), size(one["size_bytes"]), *(f"{name} {number(one[name])}" for name in figures),
-            say(N_("damaged")) if one["problems"] else say(N_("complete")), BEST_MARK if best and one["name"] == best["name"] else "",
-        )
-        for one in reversed(shown)
-    ]  # fmt: skip
-    lines = aligned(rows).splitlines() if rows else []
-    if best and any(one["name"] == best["name"] for one in shown):
-        lines.append(f"  {best['message']}")
-    return lines

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lora_backend.installation import Installation
+from lora_backend.planning.estimate import estimate
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import verdict
 from lora_backend.planning.verdict import ORDER, Verdict
+from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.placement import DoesNotFitError, StartPlan, TightError, advice_for, plan_start
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.strategy import emptied
 from lora_backend.runs.processes.leases import holders, lease_keys
-from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.attempts import Attempt, PlannedTime
 from lora_backend.runs.record.peer_documents import MachineMeeting
 
 
@@ -34,6 +36,9 @@ def plan_attempt(
     """
     planned = plan_start(resolved, trace, only=only)
     attempt = planned.attempt
+    will_wait = holders(resolved.installation.leases, lease_keys(attempt))
+    if will_wait and (takes := planned_time(planned, resolved)):
+        attempt.planned_time = takes
     if accepts == "over":
         attempt.anyway = True
     if shares:
@@ -48,6 +53,19 @@ def plan_attempt(
         raise refusal(verdict(doubted), lambda: advice_for(planned, resolved.config))
     attempt.accepted = doubted.verdict
     return attempt
+
+
+def planned_time(planned: StartPlan, resolved: ResolvedConfig) -> PlannedTime | None:
+    """How long its steps take, for whoever waits; None where the lengths of its rows are not known, or a card's rates."""
+    plan = planned.plan
+    if plan is None:
+        return None
+    targets = [device.target for device in plan.used]
+    conditions = conditions_for(resolved, targets, planned.planner.link_speed if planned.planner else None)
+    found = estimate(plan, resolved.config, conditions) if conditions.lengths is not None else None
+    if found is None or found.total_s is None or found.num_steps is None:
+        return None
+    return PlannedTime(fast_s=found.total_s[0], slow_s=found.total_s[1], num_steps=found.num_steps)
 
 
 def in_doubt(planned: StartPlan, installation: Installation) -> Plan | None:

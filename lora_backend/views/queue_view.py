@@ -1,12 +1,15 @@
-"""What a queued run waits for."""
+"""What a queued run waits for, and when it is expected to start and end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_backend.formats import duration, size
+from lora_backend.formats import seconds_range, size, when
 from lora_backend.i18n import N_, Message, Plural
+from lora_backend.runs.history.forecast import Forecast, forecasts
+from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.processes.lease_requests import is_chat
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import recover
@@ -40,15 +43,52 @@ def waiting_messages(waiting: Waiting) -> list[Message]:
     return found
 
 
-def expected_start(waiting: Waiting, runs: Path) -> Message | None:
-    """When its devices are free, where whoever has them says how long it takes; None where nobody can tell."""
-    if waiting.ahead or not waiting.holders or any(map(is_chat, waiting.holders)):
-        return None
-    left = [RunStore(runs / holder.run).state().eta_s for holder in waiting.holders]
-    known = [seconds for seconds in left if seconds is not None]
-    if len(known) < len(left):
-        return None
-    return Message(N_("Starts in about {time}."), {"time": duration(max(known))})
+def expected_messages(workspace: Path, rows: Sequence[RunRow], now: float) -> dict[str, list[Message]]:
+    """What is expected of each of `rows` that has not ended, by its id; other runs are called by their titles."""
+    if all(row.state.has_ended for row in rows):
+        return {}
+    names = {row.id: row.title for row in rows}
+    found = forecasts(workspace, rows, now)
+    return {run_id: forecast_messages(forecast, names, now) for run_id, forecast in found.items()}
+
+
+def forecast_messages(forecast: Forecast | None, names: Mapping[str, str], now: float) -> list[Message]:
+    """When it starts and ends, each where that is known, and what that is judged by. `names`: what runs are called, by id."""
+    return [*_start(forecast, names, now), *_end(forecast, names, now)] if forecast else []
+
+
+def _start(forecast: Forecast, names: Mapping[str, str], now: float) -> list[Message]:
+    if forecast.starts is None:
+        return []
+    early, late = (max(moment - now, 0.0) for moment in forecast.starts)
+    after = forecast.after and names.get(forecast.after, forecast.after)
+    if late < 1:
+        return [Message(N_("Starts as soon as {run} ends."), {"run": after})] if after else []
+    time = seconds_range(early, late)
+    if after:
+        return [Message(N_("Starts in {time}, after {run}."), {"time": time, "run": after})]
+    return [Message(N_("Starts in {time}."), {"time": time})]
+
+
+def _end(forecast: Forecast, names: Mapping[str, str], now: float) -> list[Message]:
+    if forecast.ends is None:
+        return []
+    early, late = (_moment(end, now) for end in forecast.ends)
+    at = Message(N_("at about {time}"), {"time": early})
+    if early != late:
+        at = Message(N_("between {early} and {late}"), {"early": early, "late": late})
+    if forecast.source == "plan":
+        return [Message(N_("Ends {at}, by the plan's estimate."), {"at": at})]
+    if forecast.like:
+        like = names.get(forecast.like, forecast.like)
+        return [Message(N_("Ends {at}, if it takes as long as {run}."), {"at": at, "run": like})]
+    return [Message(N_("Ends {at}, by its own speed."), {"at": at})]
+
+
+def _moment(seconds: float, now: float) -> str:
+    """The time of day, with the day where that is not today's."""
+    is_today = when(seconds, "%Y-%m-%d") == when(now, "%Y-%m-%d")
+    return when(seconds, "%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:

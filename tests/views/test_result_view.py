@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
-from lora_backend.installation import this_installation
-from lora_backend.runs.processes.leases import Holder
-from lora_backend.runs.processes.queue import Waiting
 from lora_backend.runs.record.curves import Column
 from lora_backend.runs.record.documents import Answer, RunRecord
 from lora_backend.runs.record.states import RunState
 from lora_backend.verification.rank_documents import LayerRecord, RankReport
 from lora_backend.views.answers_view import SHORT, answers_table, chosen, counts
-from lora_backend.views.queue_view import expected_start
 from lora_backend.views.result_view import Fact, answer_facts, going_facts, ranks_message, scores
 from lora_backend.views.run_view import tab_title
-from tests.run_files import make_run, set_status
 
 
 def columns(**figures: list[float]) -> dict[str, Column]:
@@ -97,21 +89,3 @@ def test_the_browsers_tab_says_how_far_a_run_is() -> None:
     answering = RunState("running", stage="answering", step=50, total_steps=50, fraction=0.6)
     assert tab_title(record, answering) == "60 % · mine"
     assert tab_title(record, RunState("finished", step=50, total_steps=50)) == "mine"
-
-
-def test_a_queued_run_starts_when_whoever_has_its_device_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path))
-    runs = this_installation().runs
-    ahead = make_run(runs, config={"model_name": "m"}, config_text="", argv=["true"])
-    holder = Holder("cpu", ahead.id, ahead.path, 1, 0.0)
-    values: list[tuple[dict[str, Any], str | None]] = [
-        ({"eta_s": 90.0}, "Starts in about 1 min 30 s."),
-        ({"eta_s": None}, None),
-    ]
-    for status, said in values:
-        set_status(ahead, **status)
-        found = expected_start(Waiting((holder,)), runs)
-        assert (found and found.text("en")) == said
-    assert expected_start(Waiting((holder,), ahead=("other",)), runs) is None

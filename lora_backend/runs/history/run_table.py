@@ -141,13 +141,22 @@ def read_row(run: RunStore) -> RunRow | None:
 def first_and_last_loss(run: RunStore) -> tuple[float, float] | None:
     """From both ends of the curve, however long it is; None where it has no loss yet."""
     last = _newest_figures(_end_of(run.metrics_jsonl))["loss"]
+    first = next((row["loss"] for row in _beginning(run) if isinstance(row.get("loss"), int | float)), None)
+    return None if first is None or last is None else (first, last)
+
+
+def points_at_both_ends(run: RunStore) -> list[dict[str, Any]]:
+    """The first and the last points of its curves, however long they are; empty before there are any."""
+    rows = [*_beginning(run), *map(_object, _end_of(run.metrics_jsonl).split(b"\n"))]
+    return [row for row in rows if row]
+
+
+def _beginning(run: RunStore) -> list[dict[str, Any]]:
     try:
         with open_regular(run.metrics_jsonl, follow=False) as file:
-            rows = map(_object, file.read(TAIL_BYTES).split(b"\n"))
+            return list(map(_object, file.read(TAIL_BYTES).split(b"\n")))
     except OSError:
-        return None
-    first = next((row["loss"] for row in rows if isinstance(row.get("loss"), int | float)), None)
-    return None if first is None or last is None else (first, last)
+        return []
 
 
 def filtered(

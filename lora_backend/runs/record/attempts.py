@@ -100,6 +100,17 @@ class Expected(Part):
     """Each device of the plan; of several processes the device of each, by rank."""
 
 
+class PlannedTime(Part):
+    """How long all steps take by the plan's estimate, without what comes before and behind them; seconds."""
+
+    fast_s: Number
+    """If all is as fast as is likely."""
+    slow_s: Number
+    """If all is as slow as is likely."""
+    num_steps: Count
+    """Optimizer steps of the whole run."""
+
+
 class DamagedCheckpoint(Part):
     """A checkpoint that was passed over, and what is wrong with it."""
 
@@ -136,6 +147,8 @@ class Attempt(Document):
     """Written and None: there is no plan, and `note` says why. Not written: the trainer plans."""
     fallback: Sentence | None = None
     """Why the balanced map that was asked for is not used."""
+    planned_time: PlannedTime | None = None
+    """Of a run that was to wait when it was planned; absent where its rows or the rates of its devices were not known."""
     note: Sentence | None = None
     """Why there is no plan."""
     strategy: Strategy | None = None

@@ -20,9 +20,10 @@ from lora_backend.runs.processes.waiting import was_queued_here
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.views.queue_view import waiting_messages
+from lora_backend.views.queue_view import expected_messages, waiting_messages
 from pages.parts.run import session
 from pages.parts.run.checkpoints import save_button
+from pages.parts.run.table import history
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, say, sentences, t, t_plain
 from pages.parts.shell.services import browser_policy, installation
@@ -61,9 +62,11 @@ def _what_a_stop_does(run: RunStore, state: RunState) -> str | None:
 
 
 def what_it_waits_for(run: RunStore) -> None:
-    """Who has the devices of a queued run, and who came before it."""
-    waiting = waiting_messages(waiting_for(run, installation().workspace))
-    st.info(sentences(map(say, waiting)), icon=":material/schedule:")
+    """Who has the devices of a queued run, who came before it, and when it is expected to start and end."""
+    here = installation()
+    waiting = waiting_messages(waiting_for(run, here.workspace))
+    expected = expected_messages(here.workspace, history(str(here.runs)).rows(), here.clock())
+    st.info(sentences(map(say, [*waiting, *expected.get(run.id, [])])), icon=":material/schedule:")
 
 
 def other_gpus(run: RunStore) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from lora_backend.errors import RunError
 from lora_backend.formats import when
+from lora_backend.i18n import Message
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.processes.queue import waiting_for
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.views.queue_view import expected_start, waiting_messages
+from lora_backend.views.queue_view import waiting_messages
 from lora_backend.views.result_view import short_result
 from lora_backend.views.run_view import going_in_short, job_title, run_title
 from pages.parts.run.curves import run_columns
@@ -43,10 +46,9 @@ def running_row(run: RunStore) -> None:
         st.progress(min(share or 0.0, 1.0), joined(" · ", parts))
 
 
-def waiting_row(place: int, run: RunStore, title: str) -> None:
-    """A run in the queue; `place`: counted from 1."""
-    waiting = waiting_for(run, installation().workspace)
-    said = [*waiting_messages(waiting)[1:], *filter(None, [expected_start(waiting, installation().runs)])]
+def waiting_row(place: int, run: RunStore, title: str, expected: Sequence[Message]) -> None:
+    """A run in the queue; `place`: counted from 1, `expected`: when it starts and ends."""
+    said = [*waiting_messages(waiting_for(run, installation().workspace))[1:], *expected]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(escape(f"{place}."), width="content")
         _link(run.id, bold(title))
