@@ -43,12 +43,16 @@ def duration(seconds: float | None) -> Message:
 
 
 def seconds_range(low: float, high: float) -> Message:
-    """`1.2 to 2.4 s`, `42 to 81 h`: both ends in the unit that suits the longer one, with two significant digits."""
+    """`1.2 to 2.4 s`, `42 to 81 h`: both ends in the unit that suits the longer one, with two significant digits;
+    `8.4 s to 2.8 min` where the shorter one is less than one of it."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return Message("–")
     one_of = next((unit for unit in RANGE_UNITS if high < unit[0]), RANGE_UNITS[-1])
     _, unit_s, between, about = one_of
     first, last = (two_digits(seconds / unit_s) for seconds in (low, high))
+    if unit_s in SMALLER and low < unit_s:  # `0.14 min` is no way to say 8 s
+        smaller_s, between = SMALLER[unit_s]
+        return Message(between, {"low": two_digits(low / smaller_s), "high": last})
     return Message(about, {"value": last}) if first == last else Message(between, {"low": first, "high": last})
 
 
@@ -59,6 +63,12 @@ RANGE_UNITS: tuple[tuple[float, float, str, str], ...] = (
     (math.inf, 86400.0, N_("{low} to {high} days"), N_("about {value} days")),
 )
 """Seconds up to which a range is told in a unit, the unit's own seconds, and its words."""
+SMALLER: dict[float, tuple[float, str]] = {
+    60.0: (1.0, N_("{low} s to {high} min")),
+    3600.0: (60.0, N_("{low} min to {high} h")),
+    86400.0: (3600.0, N_("{low} h to {high} days")),
+}
+"""Of a unit the next smaller one, for a range whose lower end is less than one of it, and its words."""
 
 
 def money_range(low: float, high: float, currency: str) -> Message:

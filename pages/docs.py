@@ -29,7 +29,9 @@ def show_list() -> None:
             st.html(tag("ul", links, style=LIST))
 
 
-LIST = "margin: 0; padding-left: 1.2rem; line-height: 1.9"
+LIST = "margin: 0; padding: 0; list-style: none; line-height: 1.9"
+READING_WIDTH = 860
+"""Of a page's text, in pixels: longer lines are hard to follow."""
 
 
 def ours(text: str) -> Markdown:
@@ -89,4 +91,5 @@ else:
     else:
         page_header(ours(page.title))
         back()
-        show_page(page)
+        with st.container(width=READING_WIDTH):
+            show_page(page)

@@ -16,7 +16,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.formats import gib, seconds_range
 from lora_backend.hardware.inventory import GpuInventory, read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.history.usage import GpuUsage
 from lora_backend.runs.processes.recovery import recover_all
@@ -44,23 +44,21 @@ def all_rows() -> list[RunRow]:
 
 
 def machine() -> None:
+    """What it has, in one quiet line: the GPUs that are there have a panel of their own."""
     host, inventory = read_host(installation().workspace), read_gpus()
-    gpu_bytes = sum(gpu.total_bytes for gpu in inventory.gpus)
-    figures: list[tuple[str, Markdown, Markdown | None]] = [
-        (N_("GPUs"), escape(len(inventory.gpus)), t(N_("{size} in total"), size=gib(gpu_bytes)) if gpu_bytes else None),
-        (N_("CPU cores"), escape(host.num_cores), None),
-        (
-            N_("Memory free"),
-            escape(gib(host.memory_available_bytes)),
-            t(N_("of {size}"), size=gib(host.memory_total_bytes)),
+    figures = [
+        t(Plural("{count} CPU core", "{count} CPU cores"), count=host.num_cores),
+        t(
+            N_("memory: {free} of {total} free"),
+            free=gib(host.memory_available_bytes),
+            total=gib(host.memory_total_bytes),
         ),
-        (N_("Disk free"), escape(gib(host.disk_free_bytes)), t(N_("of {size}"), size=gib(host.disk_total_bytes))),
+        t(N_("disk: {free} of {total} free"), free=gib(host.disk_free_bytes), total=gib(host.disk_total_bytes)),
     ]
-    with st.container(horizontal=True, key="machine"):
-        for label, figure, whole in figures:
-            st.metric(t(label), figure, whole, delta_color="off", delta_arrow="off", border=True, height="stretch")
-    if inventory.reason:
-        st.caption(say(inventory.reason))
+    with st.container(gap="xxsmall", key="machine"):
+        if inventory.reason:
+            st.caption(say(inventory.reason))
+        st.caption(joined(" · ", figures))
 
 
 def gpus(inventory: GpuInventory) -> None:
@@ -135,6 +133,15 @@ def own_links() -> None:
         st.page_link(VERIFY, label=t(N_("Check an adapter")), icon=":material/verified:")
 
 
+def next_acts() -> None:
+    """What one may do next, once there were runs."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(t(N_("Train your own")), type="primary", icon=":material/add:", key="train_your_own"):
+            st.switch_page(CONFIG)
+        st.page_link(PLAN, label=t(N_("Plan for your GPUs")), icon=":material/memory:")
+        st.page_link(VERIFY, label=t(N_("Check an adapter")), icon=":material/verified:")
+
+
 @st.fragment(run_every=TICK_S)
 @sheltered()
 def overview(had_runs: bool) -> None:
@@ -176,7 +183,7 @@ def _results(rows: Sequence[RunRow]) -> None:
     if not rows:
         return
     st.header(t(N_("Last results")), anchor=False)
-    with st.container(gap="xsmall", key="last_results"):
+    with st.container(border=True, gap="small", key="list_results"):
         for row in rows[:RECENT]:
             result_row(row)
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/list:")
@@ -187,8 +194,8 @@ page_header(
 )
 rows = all_rows()
 if rows:
+    next_acts()
     overview(True)
-    own_links()
     machine()
     if not any(row.name == DEMO_NAME and not row.state.has_ended for row in rows):
         with st.container(horizontal=True, vertical_alignment="center"):

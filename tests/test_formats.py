@@ -19,7 +19,10 @@ from pages.parts.shell.markdown import sentence
         (0.0123, 0.5, "0.012 to 0.5 s", "0.012 到 0.5 秒"),
         (42 * 3600 + 1920, 81 * 3600, "43 to 81 h", "43 到 81 小时"),
         (50, 119, "50 to 120 s", "50 到 120 秒"),
-        (55, 300, "0.92 to 5 min", "0.92 到 5 分钟"),
+        (8.4, 170, "8.4 s to 2.8 min", "8.4 秒到 2.8 分钟"),
+        (55, 300, "55 s to 5 min", "55 秒到 5 分钟"),
+        (1800, 9000, "30 min to 2.5 h", "30 分钟到 2.5 小时"),
+        (72000, 12 * 86400, "20 h to 12 days", "20 小时到 12 天"),
         (900, 6000, "15 to 100 min", "15 到 100 分钟"),
         (9 * 86400, 20 * 86400, "9 to 20 days", "9 到 20 天"),
         (3.01, 3.02, "about 3 s", "约 3 秒"),
@@ -27,7 +30,9 @@ from pages.parts.shell.markdown import sentence
         (1.0, math.inf, "–", "–"),
     ],
 )
-def test_a_range_of_times_is_in_one_unit_with_two_digits(low: float, high: float, said: str, chinese: str) -> None:
+def test_a_range_of_times_has_two_digits_and_a_unit_that_suits(
+    low: float, high: float, said: str, chinese: str
+) -> None:
     assert seconds_range(low, high).text("en") == said
     assert seconds_range(low, high).text("zh") == chinese
 

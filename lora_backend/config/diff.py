@@ -80,7 +80,7 @@ def is_difference(row: DiffRow, defaults: Mapping[str, Any]) -> bool:
     """Whether the two configs would do something else there: a key that one side lacks means its default."""
     if row.status in ("missing", "added") and "[" not in row.key:
         given = row.base if row.status == "missing" else row.value
-        return not same_value(given, defaults.get(row.key, ABSENT))
+        return not same_value(given, defaults.get(row.key))  # a required key without a value says nothing yet
     return row.status != "equal" and (row.value is not ABSENT or row.status == "missing")
 
 

@@ -29,7 +29,7 @@ def use_in_config(question: Question, *, has_changes: bool) -> None:
         return
     asked = question.params.get(addresses.DRAFT)
     if asked:
-        if st.button(t(N_("Use in draft {id}"), id=asked), type="primary", icon=":material/tune:", key="use_in_draft"):
+        if st.button(t(N_("Use in the draft")), type="primary", icon=":material/tune:", key="use_in_draft"):
             _set_in(asked, question)
         return
     with st.popover(t(N_("Use in config")), icon=":material/tune:", type="primary"):

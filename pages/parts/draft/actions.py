@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -25,6 +25,8 @@ from pages.parts.shell.language import t
 from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.widgets.meeting_fields import meeting_fields
 
+FEW_LINES = 6  # so many show whole
+
 
 def show_actions(draft: Draft, config: ResolvedConfig, start: Startable) -> None:
     """The row of all that is done less often than to plan and to launch."""
@@ -38,13 +40,14 @@ def show_actions(draft: Draft, config: ResolvedConfig, start: Startable) -> None
             st.button(
                 t(label),
                 icon=f":material/{icon}:",
+                type="tertiary",
                 key=name,
                 disabled=target() is None,
                 on_click=safely(step),
                 args=(draft,),
                 kwargs={"forward": name == "redo"},
             )
-        with st.popover(t(N_("Copy and export")), icon=":material/output:"):
+        with st.popover(t(N_("Copy and export")), icon=":material/output:", type="tertiary"):
             st.download_button(
                 t(N_("Download")),
                 text,
@@ -89,4 +92,5 @@ def _copies(draft: Draft, text: str, values: dict[str, Any]) -> None:
         ("Python", as_python(values), "python"),
     ):
         st.caption(t(title))
-        st.code(visible_lines(code), language=language, height=160)
+        height: int | Literal["content"] = 160 if code.count("\n") > FEW_LINES else "content"
+        st.code(visible_lines(code), language=language, height=height, wrap_lines=True)

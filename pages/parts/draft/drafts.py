@@ -8,13 +8,13 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, delete_draft, list_drafts, restore_draft
 from lora_backend.errors import ConfigError
 from lora_backend.formats import when
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.i18n import N_, Plural
 from pages.parts.draft import session
 from pages.parts.draft.naming import draft_title
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
-from pages.parts.shell.markdown import bold, joined
+from pages.parts.shell.markdown import bold, escape, joined
 from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import installation
 
@@ -35,8 +35,11 @@ def recent_drafts() -> None:
     shown = drafts
     if len(drafts) > RECENT and not st.toggle(t(N_("Show all {count}"), count=len(drafts)), key="all_drafts"):
         shown = drafts[:RECENT]
-    for draft in shown:
-        _row(draft)
+    if not shown:
+        return
+    with st.container(border=True, gap="small", key="list_drafts"):
+        for draft in shown:
+            _row(draft)
 
 
 def _row(draft: Draft) -> None:
@@ -45,19 +48,15 @@ def _row(draft: Draft) -> None:
     except ConfigError:  # deleted since the list was made
         return
     document = parse_config(text)
-    title = draft_title(draft, document.values)
-    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        with st.container(width=330, gap=None):
-            name = bold(title)
+    said = [t(Plural("{count} key", "{count} keys"), count=len(document.values))]
+    if launches := len(draft.launches()):
+        said.append(t(Plural("launched {count} time", "launched {count} times"), count=launches))
+    said.append(escape(when(draft.changed_at)))
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", wrap=False):
+        with st.container(gap=None):
+            name = bold(draft_title(draft, document.values))
             st.page_link(CONFIG, label=name, query_params={addresses.DRAFT: draft.id})
-            st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
-        st.caption(
-            t(
-                N_("{keys}, started {times}"),
-                keys=Message(Plural("{count} key", "{count} keys"), {"count": len(document.values)}),
-                times=Message(Plural("{count} time", "{count} times"), {"count": len(draft.launches())}),
-            )
-        )
+            st.caption(joined(" · ", said))
         st.button(
             t(N_("Delete")),
             icon=":material/delete:",

@@ -19,6 +19,9 @@ from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.services import resolved
 
+WIDE = ("model_name",)
+"""Keys whose values have no room beside another field: a folder or an id, and what its weights take."""
+
 
 def config_form(draft: Draft, config: ResolvedConfig) -> None:
     """A field for each key, grouped; while the text cannot be read, the last text that could be, to look at."""
@@ -48,8 +51,11 @@ def config_form(draft: Draft, config: ResolvedConfig) -> None:
         st.info(t(N_("No key matches.")), icon=":material/search_off:")
 
     def fields(keys: Sequence[Key]) -> None:
-        for pair in range(0, len(keys), 2):
-            for column, key in zip(st.columns(2), keys[pair : pair + 2], strict=False):
+        wide = [key for key in keys if key.name in WIDE]
+        narrow = [key for key in keys if key.name not in WIDE]
+        pairs = [narrow[first : first + 2] for first in range(0, len(narrow), 2)]
+        for row in [*([key] for key in wide), *pairs]:
+            for column, key in zip(st.columns(len(row) if row[0] in wide else 2), row, strict=False):
                 with column:
                     value = values.get(key.name, None if key.default is REQUIRED else key.default)
                     field(draft, key, value, known, is_set=key.name in values, disabled=disabled)

@@ -15,8 +15,8 @@ from pages.parts.shell.language import t, t_plain
 
 
 def draft_title(draft: Draft, values: Mapping[str, Any]) -> str:
-    """Its name, else its model's, else its id."""
-    return draft.name() or _model_of(values) or t_plain(N_("Draft {id}"), id=draft.id)
+    """Its name, else its model's, else that it has none."""
+    return draft.name() or _model_of(values) or t_plain(N_("Untitled config"))
 
 
 def name_field(draft: Draft) -> None:

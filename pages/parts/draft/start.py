@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from lora_backend.config.config_text import MAX_CONFIG_BYTES, ConfigDocument, decode_config, parse_config
@@ -39,11 +41,6 @@ PRESET_COLUMNS = 3
 def choose_start() -> None:
     """Show the ways to begin; each ends in a new draft with an address of its own."""
     fresh, upload, paste = st.columns(3)  # on a phone one below the other, so the primary action comes first
-    with fresh, st.container(border=True, height="stretch"):
-        st.header(t(N_("Start new")), anchor=False)
-        st.write(t(N_("Choose a base model and your data; the common keys are filled in.")))
-        if st.button(t(N_("New config")), type="primary", icon=":material/add:", key="blank"):
-            _begin(BLANK)
     with upload, st.container(border=True, height="stretch"):
         st.header(t(N_("Upload")), anchor=False)
         file = st.file_uploader(
@@ -56,6 +53,14 @@ def choose_start() -> None:
         st.header(t(N_("Paste")), anchor=False)
         text = st.text_area(t(N_("YAML text")), height=120, key="pasted")
         pasted = st.form_submit_button(t(N_("Open as a draft")))
+    kept = st.session_state.get(session.IMPORT_SOURCE)
+    with fresh, st.container(border=True, height="stretch"):
+        st.header(t(N_("Start new")), anchor=False)
+        st.write(t(N_("Choose a base model and your data; the common keys are filled in.")))
+        is_import = pasted or file is not None or kept is not None  # then its preview has the primary button
+        kind: Literal["primary", "secondary"] = "secondary" if is_import else "primary"
+        if st.button(t(N_("New config")), type=kind, icon=":material/add:", key="blank"):
+            _begin(BLANK)
     if pasted and text.strip():
         st.session_state[session.IMPORT_SOURCE] = (
             "pasted.yaml",
@@ -64,7 +69,7 @@ def choose_start() -> None:
         _begin_with_document(parse_config(text), "pasted.yaml")
     elif file is not None:
         _begin_with_file(file.getvalue(), file.name)
-    elif kept := st.session_state.get(session.IMPORT_SOURCE):
+    elif kept is not None:
         _begin_with_document(parse_config(kept[1]), kept[0])
     recent_drafts()
     _presets()

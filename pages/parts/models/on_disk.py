@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from lora_backend.formats import size, when
 from lora_backend.hub.cache import CachedRepository, cached_repositories, delete_cached
@@ -28,6 +29,8 @@ from pages.parts.widgets.empty_state import empty_state
 from pages.parts.widgets.models_here import forget_models, found_models
 
 MOST_SHOWN = 100
+LINE_WIDTH = 640
+"""Of what is said of a model, in pixels; beside it there is room for its buttons."""
 KINDS = {"model": N_("model"), "adapter": N_("adapter"), "part": N_("incomplete")}
 
 
@@ -42,10 +45,11 @@ def show_models_here() -> None:
     _say_disk(cached)
     memory = memory_here(installation())
     weights = {model.name: model for model in found_models()}
-    for repository in cached[:MOST_SHOWN]:
-        _cached(repository, weights.get(repository.repo_id), memory)
-    for model in folders[:MOST_SHOWN]:
-        _folder(model, memory)
+    with st.container(border=True, gap="small", key="list_models"):
+        for repository in cached[:MOST_SHOWN]:
+            _cached(repository, weights.get(repository.repo_id), memory)
+        for model in folders[:MOST_SHOWN]:
+            _folder(model, memory)
     if more := max(len(cached) - MOST_SHOWN, 0) + max(len(folders) - MOST_SHOWN, 0):
         st.caption(t(N_("{count} more are not shown."), count=more))
 
@@ -56,8 +60,10 @@ def show_uploaded_adapters() -> None:
     uploaded = [one for one in listed_adapters().values() if one.origin == "uploaded"]
     if not uploaded:
         st.caption(t(N_("None yet. You can verify, try and export an uploaded adapter just like one from a run.")))
-    for adapter in uploaded[:MOST_SHOWN]:
-        _uploaded(adapter)
+    else:
+        with st.container(border=True, gap="small", key="list_adapters"):
+            for adapter in uploaded[:MOST_SHOWN]:
+                _uploaded(adapter)
     adapter_upload("models_upload", lambda stored: None)
 
 
@@ -103,9 +109,9 @@ def _cached(repository: CachedRepository, whole: LocalModel | None, memory: Memo
             )
         )
     name = whole.name if whole is not None else None
-    with st.container(border=True, key=f"here-{repository.repo_id}"):
+    with _row(repository.repo_id):
         _line(repository.repo_id, parts)
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with _acts():
             if name is not None:
                 use_model(name, f"use-{name}")
             _delete(repository)
@@ -123,17 +129,17 @@ def _folder(model: LocalModel, memory: MemoryHere) -> None:
     ]
     if used := _last_read(model.folder):
         parts.insert(2, t(N_("last used {time}"), time=when(used)))
-    with st.container(border=True, key=f"here-{model.name}"):
+    with _row(model.name):
         _line(model.folder.name, parts)
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with _acts():
             use_model(model.name, f"use-{model.name}")
 
 
 def _uploaded(adapter: AdapterHere) -> None:
-    with st.container(border=True, key=f"here-{adapter.folder.name}"):
+    with _row(adapter.folder.name):
         base = adapter.base_name
         _line(adapter.title, [t(N_("adapter of {model}"), model=base)] if base else [t(N_("adapter"))])
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with _acts():
             query = {addresses.ADAPTER: str(adapter.folder.relative_to(installation().workspace))}
             st.page_link(VERIFY, label=t(N_("Verify")), icon=":material/verified:", query_params=query)
             st.page_link(
@@ -150,8 +156,19 @@ def _uploaded(adapter: AdapterHere) -> None:
                 )
 
 
+def _row(name: str) -> DeltaGenerator:
+    """A place in the list: what it is at the left, what can be done with it at the right, or below it on a phone."""
+    return st.container(
+        horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small", key=f"here-{name}"
+    )
+
+
+def _acts() -> DeltaGenerator:
+    return st.container(horizontal=True, vertical_alignment="center", width="content")
+
+
 def _line(name: str, parts: list[Markdown]) -> None:
-    with st.container(gap=None):
+    with st.container(gap=None, width=LINE_WIDTH):
         st.markdown(bold(name))
         st.caption(joined(" · ", parts))
 

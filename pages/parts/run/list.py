@@ -24,9 +24,6 @@ from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import installation
 from pages.parts.widgets.status_badge import status_badge
 
-BADGE_WIDTH = 104
-"""Of a state, in pixels: so that the names of runs stand below each other."""
-
 
 def running_row(run: RunStore) -> None:
     """A run that goes on; one whose folder has just gone is left out."""
@@ -39,8 +36,8 @@ def running_row(run: RunStore) -> None:
         title = run_title(record)
         name = bold(title) if record.kind == "train" else bold(say(job_title(record.kind, title)))
         with st.container(horizontal=True, vertical_alignment="center"):
-            status_badge(state.state, health_of(run))
             _link(run.id, name)
+            status_badge(state.state, health_of(run))
         parts = [say(part) for part in going_in_short(run, state, run_columns(run), installation().clock())]
         share = state.step / state.total_steps if state.total_steps and state.fraction is None else state.fraction
         st.progress(min(share or 0.0, 1.0), joined(" · ", parts))
@@ -56,12 +53,12 @@ def waiting_row(place: int, run: RunStore, title: str, expected: Sequence[Messag
 
 
 def result_row(row: RunRow) -> None:
-    """A run that has ended: state, name, what came of it, when."""
+    """A run that has ended: name, state, and at the other end what came of it and when."""
     run = RunStore(installation().runs / row.id)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        with st.container(width="content" if row.health.is_told_beside(row.state.state) else BADGE_WIDTH):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            _link(row.id, bold(row.title) if row.kind == "train" else bold(say(job_title(row.kind, row.title))))
             status_badge(row.state.state, row.health)
-        _link(row.id, bold(row.title) if row.kind == "train" else bold(say(job_title(row.kind, row.title))))
         said = [say(part) for part in short_result(run, row.state)]
         st.caption(joined(" · ", [*said, escape(when(row.state.ended_at or row.created_at))]), width="content")
 

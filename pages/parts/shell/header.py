@@ -39,9 +39,9 @@ def make_header() -> None:
     st.html(STYLES)
     with st.container(horizontal=True, wrap=False, key="page_head"):
         _place.set(st.container(gap="xxsmall"))
-        with st.container(width="content", gap="xxsmall", horizontal_alignment="right"):
+        with st.container(width="content", gap="small", horizontal=True, vertical_alignment="center", key="page_tools"):
+            _docs_place.set(st.container(width="content"))
             show_language_picker()
-            _docs_place.set(st.container())
 
 
 def page_header(

@@ -30,5 +30,5 @@ def html_text(text: str) -> Html:
 def link(address: str, text: str) -> Html:
     """A link that opens in the place of this page; one in Markdown opens beside it."""
     return Html(
-        f'<a href="{html_escape(address)}" target="_self" style="color: inherit; display: inline-block; min-height: 24px">{html_text(text)}</a>'
+        f'<a href="{html_escape(address)}" target="_self" style="display: inline-block; min-height: 24px">{html_text(text)}</a>'
     )

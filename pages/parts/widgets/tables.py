@@ -63,8 +63,8 @@ def unified_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = No
 
 
 def outcome_table(columns: Sequence[str], cells: list[list[str]], outcomes: Sequence[str]) -> None:
-    """One row a key of another tool's config, coloured by what became of it."""
-    fills = {"translated": "changed", "not_supported": "wrong", "unknown": "missing", "taken": "ok"}
+    """One row a key of another tool's config; coloured is what does not come over as it stands."""
+    fills = {"translated": "changed", "not_supported": "wrong", "unknown": "missing"}
     _table(columns, cells, [FILLS.get(fills.get(outcome, ""), "") for outcome in outcomes])
 
 
