@@ -69,7 +69,7 @@ def show(work: Work) -> None:
         show_split(work, share)
     remedy = st.container()
     show_effect(work)
-    pick_view()
+    pick_view(work)
     show_picture(work)
     show_moves(work)
     figures = st.container()

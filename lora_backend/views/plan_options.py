@@ -26,6 +26,8 @@ PROCESSES: dict[WayCode, Plural] = {
     "fsdp": Plural("fsdp: a share of the model in {count} process", "fsdp: a share of the model in {count} processes"),
 }
 """Where they share a CPU."""
+ON_CPU: dict[WayCode, str] = {"single": N_("on the CPU"), "single_4bit": N_("on the CPU, 4-bit weights")}
+"""Where there is no GPU."""
 
 
 def way_message(way: Way) -> Message:
@@ -35,7 +37,7 @@ def way_message(way: Way) -> Message:
     if way.plan.is_shared and not way.num_gpus:
         return Message(PROCESSES[way.code], {"count": way.plan.num_processes})
     if way.num_gpus < 2:
-        return Message(NAMES[way.code])
+        return Message((NAMES if way.num_gpus else NAMES | ON_CPU)[way.code])
     gpus = Message(Plural("{count} GPU", "{count} GPUs"), {"count": way.num_gpus})
     return Message("{name} · {gpus}", {"name": Message(NAMES[way.code]), "gpus": gpus})
 

@@ -44,7 +44,7 @@ def test_the_config_form_offers_local_models_with_their_size_then_the_catalogue(
     at = show("config", draft=draft.id)
     options = form_field(at).options
     assert options[0] == f"{model} · 10 B · ✓"
-    assert any(option.startswith(f"{CATALOGUE} · 14.96 GiB · ") and option.endswith("↓") for option in options)
+    assert any(option.startswith(f"{CATALOGUE} · 15 GiB · ") and option.endswith("↓") for option in options)
     form_field(at).select(str(model)).run()
     assert parse_config(draft.text()).values["model_name"] == str(model)
     assert draft.text().startswith("# mine")

@@ -85,7 +85,7 @@ def test_one_gpu_that_would_be_enough_is_said_to_be_faster(model: Path) -> None:
 
 def test_a_split_that_is_needed_says_that_its_gpus_work_one_after_the_other(model: Path) -> None:
     at = show(model=str(model), gpus="6,6,6", lang="en")
-    (said,) = [box.value for box in at.info if "one after the other" in box.value]
+    (said,) = [caption.value for caption in at.caption if "one after the other" in caption.value]
     assert said == "The layers are spread over 3 GPUs, which work one after the other: a split adds memory, not speed."
     assert "one after the other" not in texts(show(model=str(model), gpus="24", lang="en"))
 
@@ -97,7 +97,7 @@ def test_one_click_takes_one_gpu_where_that_is_enough_and_the_address_says_so(mo
     assert not at.exception, "one GPU has nothing to draw"
     assert at.query_params["goal"] in ("fewest", ["fewest"])
     assert at.success
-    assert "· one GPU ·" in f"· {at.success[0].value.partition(chr(10))[2]} ·".replace("\n", "")
+    assert "· One GPU ·" in f"· {at.success[0].value.partition(chr(10))[2]} ·".replace("\n", "")
     assert "use_one_gpu" not in [button.key for button in at.button]
 
 

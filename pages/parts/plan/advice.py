@@ -70,16 +70,18 @@ def show_split(work: Work, share: int | None) -> None:
     note = split_note(work.plan)
     if note is None:
         return
+    if share is None:
+        st.caption(say(note))
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info(say(note), icon=":material/info:")
-        if share is not None:
-            st.button(
-                t(N_("Use one GPU")),
-                icon=":material/looks_one:",
-                key="use_one_gpu",
-                on_click=safely(_use_one_gpu),
-                args=(work, share),
-            )
+        st.button(
+            t(N_("Use one GPU")),
+            icon=":material/looks_one:",
+            key="use_one_gpu",
+            on_click=safely(_use_one_gpu),
+            args=(work, share),
+        )
 
 
 def _use_one_gpu(work: Work, share: int) -> None:
@@ -129,9 +131,10 @@ def _not_known(error: WorkerError) -> None:
 
 
 def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
+    """The best in a box of its own; the others lie in the box that unfolds."""
     key = f"{'best' if is_best else 'more'}-{remedy.code}"
     with st.container(
-        border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=key
+        border=is_best, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=key
     ):
         with st.container(width="stretch", gap=None):
             change = ", ".join(f"{name}: {as_text(value)}" for name, value in remedy.change.to_json().items())

@@ -79,7 +79,8 @@ def _compare(work: Work, ways: list[Way]) -> None:
     rows = [row + ["–"] * (len(heads) - len(row)) for row in rows]
     # What nobody can say of any of them is no column.
     shown = [index for index in range(len(heads)) if index < 3 or any(row[index] != "–" for row in rows)]
-    wrapping_table([t(heads[index]) for index in shown], [[row[index] for index in shown] for row in rows], fills)
+    names = [t(heads[index]) for index in shown]
+    wrapping_table(names, [[row[index] for index in shown] for row in rows], fills, figures=[names[1], *names[3:]])
     for name, reason in refused:
         st.caption(joined(": ", (bold(name), say(reason))))
 

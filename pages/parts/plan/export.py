@@ -77,7 +77,6 @@ def picture_buttons(work: Work) -> None:
         svg,
         file_name="plan.svg",
         mime="image/svg+xml",
-        icon=":material/image:",
         on_click="ignore",
         key="plan_picture",
         help=t(N_("This plan for a slide: which block lies where, and how much stays free.")),

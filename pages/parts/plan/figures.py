@@ -20,6 +20,7 @@ from lora_backend.views.plan_view import cost_message, step_message, total_messa
 from pages.parts.plan import session
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.work import Work
+from pages.parts.shell import addresses
 from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, bold
 
@@ -45,8 +46,7 @@ def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
 def show_times(work: Work) -> DeltaGenerator:
     """Figures side by side, as far as they are known at once. Returns the row, for those that may wait for a trace."""
     found = estimate_of(work, work.plan, work.config)
-    with st.container(border=True, key="plan_figures"):
-        row = st.container(horizontal=True, gap="medium")
+    row = st.container(horizontal=True, gap="large", key="plan_figures")
     with row:
         for label, value in (
             (N_("One step"), say_plain(step_message(found))),
@@ -115,7 +115,8 @@ def say_of_time(work: Work) -> None:
     """What the times rest on, or why there are none."""
     conditions = conditions_of(work, work.plan, work.config)
     if estimate(work.plan, work.config, conditions) is None:
-        st.caption(say(no_time()))
+        if st.query_params.get(addresses.VIEW) != "time":  # which says so in the place of its lanes
+            st.caption(say(no_time()))
         return
     said = [say(message) for message in time_basis(conditions, work.plan, work.config)]
     if conditions.rows is None and not work.config.max_steps:

@@ -35,20 +35,42 @@ def show_picture(work: Work) -> None:
         show_strip(work)
 
 
-def pick_view() -> None:
-    """Memory or time; the address keeps it."""
+def pick_view(work: Work) -> None:
+    """Memory or time, which the address keeps; beside it the ways back, once a part was moved."""
     view = _view()
     if st.session_state.get(VIEW) != view:
         st.session_state[VIEW] = view
-    st.segmented_control(
-        t(N_("Show")),
-        list(VIEWS),
-        format_func=lambda view: t(VIEWS[view]),
-        required=True,
-        key=VIEW,
-        on_change=safely(_write_view),
-        label_visibility="collapsed",
-    )
+    with st.container(horizontal=True, horizontal_alignment="distribute", key="plan_view"):
+        st.segmented_control(
+            t(N_("Show")),
+            list(VIEWS),
+            format_func=lambda view: t(VIEWS[view]),
+            required=True,
+            key=VIEW,
+            on_change=safely(_write_view),
+            label_visibility="collapsed",
+        )
+        _ways_back(work)
+
+
+def _ways_back(work: Work) -> None:
+    before, after = _history(work)
+    if not _can_move(work) or not (before or after or work.is_by_hand):
+        return
+    with st.container(horizontal=True, width="content", gap="xsmall"):
+        _button(N_("Undo"), ":material/undo:", "undo", not before, lambda: _step(work, back=True))
+        _button(N_("Redo"), ":material/redo:", "redo", not after, lambda: _step(work, back=False))
+        _button(
+            N_("Reset to optimal"),
+            ":material/restart_alt:",
+            "reset",
+            not work.is_by_hand,
+            lambda: back_to_best(work),
+        )
+
+
+def _can_move(work: Work) -> bool:
+    return len(work.plan.devices) > 1 and not work.plan.is_shared
 
 
 def _view() -> str:
@@ -76,10 +98,9 @@ def show_strip(work: Work) -> None:
 
 
 def show_moves(work: Work) -> None:
-    """Range, device and buttons; everything works by keyboard."""
-    if len(work.plan.devices) < 2 or work.plan.is_shared:
+    """Range, device and button; everything works by keyboard."""
+    if not _can_move(work):
         return
-    before, after = _history(work)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="plan_moves"):
         parts = [word for word in WORDS if word != "head" or not work.plan.profile.is_tied]
         st.selectbox(t(N_("Move")), parts, format_func=lambda word: t(WORDS[word]), key=WHAT, width=130)
@@ -97,15 +118,6 @@ def show_moves(work: Work) -> None:
             width=220,
         )
         _button(N_("Move"), ":material/drive_file_move:", "move", not _selected(work), lambda: _move(work))
-        _button(N_("Undo"), ":material/undo:", "undo", not before, lambda: _step(work, back=True))
-        _button(N_("Redo"), ":material/redo:", "redo", not after, lambda: _step(work, back=False))
-        _button(
-            N_("Reset to optimal"),
-            ":material/restart_alt:",
-            "reset",
-            not work.is_by_hand,
-            lambda: back_to_best(work),
-        )
     if _view() == "time":  # its lanes have no blocks to click
         return
     st.caption(

@@ -61,7 +61,8 @@ def show_options(work: Work, launch: Launch) -> None:
         rows.append(on_cpu[0])
         fills.append(_fill(on_cpu[1]))
     shown = [index for index in range(len(HEADS)) if index < ALWAYS or any(row[index] != "–" for row in rows)]
-    wrapping_table([t(HEADS[index]) for index in shown], [[row[index] for index in shown] for row in rows], fills)
+    names = [t(HEADS[index]) for index in shown]
+    wrapping_table(names, [[row[index] for index in shown] for row in rows], fills, figures=[names[1], *names[3:]])
     for way in ways:
         for said in (way.reason, way.note):
             if said is not None:

@@ -39,9 +39,9 @@ def show_verdict(work: Work) -> None:
 
 
 def _facts(work: Work) -> Markdown:
-    plan, profile = work.plan, work.plan.profile
+    plan, profile, strategy = work.plan, work.plan.profile, say_plain(strategy_message(work.plan))
     parts = [
-        say_plain(strategy_message(plan)) + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
+        strategy[:1].upper() + strategy[1:] + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
         t(N_("{total:big} parameters, {trained:big} of them trained"), total=profile.parameters, trained=profile.trainable(plan.workload.size.rank)),
         profile.settings.precision + (f", {profile.settings.quantization}" if profile.settings.quantization else ""),
     ]  # fmt: skip

@@ -39,7 +39,7 @@ class _Known:
     is_here: bool
 
     def option(self, name: str) -> str:
-        parts = [name, size(self.weights_bytes), SIGNS[self.room], *([] if self.is_here else [NOT_HERE])]
+        parts = [name, _short(self.weights_bytes), SIGNS[self.room], *([] if self.is_here else [NOT_HERE])]
         return BETWEEN.join(parts)
 
 
@@ -95,11 +95,19 @@ def is_hub_id(name: str) -> bool:
 
 
 def _say_of(name: str, known: _Known | None) -> None:
-    if known is not None:
-        weights = t(N_("Weights: {size}, {room}."), size=size(known.weights_bytes), room=room_words(known.room))
-        st.caption(weights if known.is_here else sentences([weights, t(N_("Not on this machine."))]))
-    if known is None or not known.is_here:
-        download_link(name)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if known is not None:
+            weights = t(N_("Weights: {size}, {room}."), size=_short(known.weights_bytes), room=room_words(known.room))
+            said = weights if known.is_here else sentences([weights, t(N_("Not on this machine."))])
+            st.caption(said, width="content")
+        if known is None or not known.is_here:
+            download_link(name)
+
+
+def _short(size_bytes: int) -> str:
+    """`131 GiB`, `15 GiB`, `513 MiB`, `2.7 GiB`: as exact as it takes to see whether it fits."""
+    number, unit = size(size_bytes).split(" ")
+    return f"{float(number):.{0 if float(number) >= 10 else 1}f} {unit}" if unit != "B" else size(size_bytes)
 
 
 @st.cache_data(show_spinner=False, ttl=MODELS_LAST_S, max_entries=8)

@@ -68,9 +68,14 @@ def outcome_table(columns: Sequence[str], cells: list[list[str]], outcomes: Sequ
     _table(columns, cells, [FILLS.get(fills.get(outcome, ""), "") for outcome in outcomes])
 
 
-def wrapping_table(columns: Sequence[str], cells: list[list[Any]], fills: Sequence[str]) -> None:
-    """A table whose cells break into lines, so that none is cut off; `fills` names the colour of each row."""
-    _table(columns, cells, [FILLS.get(fill, "") for fill in fills])
+def wrapping_table(
+    columns: Sequence[str], cells: list[list[Any]], fills: Sequence[str], *, figures: Sequence[str] = ()
+) -> None:
+    """A table whose cells break into lines, so that none is cut off; `fills` names the colour of each row.
+
+    `figures`: columns of short figures, which on a phone break once at most; the table scrolls for them.
+    """
+    _table(columns, cells, [FILLS.get(fill, "") for fill in fills], figures)
 
 
 def whole(value: Any) -> str:
@@ -121,10 +126,11 @@ def _shown(value: Any) -> Any:
     return cell_text(value) if value is None or isinstance(value, float) else value
 
 
-def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:
+def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str], figures: Sequence[str] = ()) -> None:
     """A table that shows every value whole, for few rows; sentences have room."""
     style = _filled(markdown_frame(columns, cells), fills)
     for column, width in (
+        *((column, "5.5rem") for column in figures),
         (t(N_("Status")), "5.5rem"),
         (t(OUTCOME), "7rem"),
         (t(WHAT_IT_DOES), "10rem"),
