@@ -20,6 +20,12 @@ def size(size_bytes: float | None, *, sign: bool = False) -> str:
     return f"{size_bytes / unit:{'+' if sign and size_bytes else ''}.{0 if unit == 1 else 2}f} {name}"
 
 
+def rough_size(size_bytes: float) -> str:
+    """Bytes as exact as it takes to see whether they fit: `131 GiB`, `2.7 GiB`, `513 MiB`."""
+    figure, unit = size(size_bytes).split(" ")
+    return f"{figure if unit == 'B' else f'{float(figure):.{0 if float(figure) >= 10 else 1}f}'} {unit}"
+
+
 def gib(size_bytes: float | None) -> str:
     """Bytes in GiB (2**30), for figures that stand beside each other."""
     return "–" if size_bytes is None else f"{size_bytes / 2**30:.1f} GiB"

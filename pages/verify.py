@@ -67,19 +67,20 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
     current: AdapterHere | str | None = named_adapter(folder, listed_adapters()) or folder or None
     if current is None and run_id in runs:
         current = f"run:{run_id}"
-    one_adapter(
-        t(N_("Adapter")),
-        "picked",
-        current,
-        choose,
-        t(
-            N_(
-                "Adapters of runs and their checkpoints, uploaded and published ones, and others below the workspace or a model root. A path that you type counts from the workspace."
-            )
-        ),
-    )
     is_chosen = bool(folder) or run_id in runs
-    with st.container(horizontal=is_chosen):
+    with st.container(horizontal=is_chosen, vertical_alignment="bottom" if is_chosen else "top", key="verify_subject"):
+        with st.container(width="stretch"):
+            one_adapter(
+                t(N_("Adapter")),
+                "picked",
+                current,
+                choose,
+                t(
+                    N_(
+                        "Adapters of runs and their checkpoints, uploaded and published ones, and others below the workspace or a model root. A path that you type counts from the workspace."
+                    )
+                ),
+            )
         adapter_upload("verify_upload", lambda stored: choose(str(stored.folder)), is_open=not is_chosen)
         document = None if run_id in runs and not folder else asked_config()
     if folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_backend.chats.documents import Chat, Reply, Sampling, TokenKl, Turn
 from lora_backend.escaping import visible, visible_lines
-from lora_backend.formats import number, when
+from lora_backend.formats import number, two_digits, when
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.record.job_documents import Column
 
@@ -55,9 +55,9 @@ def reply_facts(reply: Reply) -> list[Message]:
     if reply.num_tokens:
         parts.append(Message(Plural("{count} token", "{count} tokens"), {"count": f"{reply.num_tokens:,}"}))
     if reply.num_tokens > 1 and reply.seconds:
-        parts.append(Message(N_("{speed} tokens/s"), {"speed": number(reply.num_tokens / reply.seconds, 3)}))
+        parts.append(Message(N_("{speed} tokens/s"), {"speed": two_digits(reply.num_tokens / reply.seconds)}))
     if reply.first_token_s is not None:
-        parts.append(Message(N_("first token after {time} s"), {"time": f"{reply.first_token_s:.2f}"}))
+        parts.append(Message(N_("first token after {time} s"), {"time": two_digits(reply.first_token_s)}))
     said = ENDED.get(reply.ended or "end")
     if said is not None:
         parts.append(Message(said))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from lora_backend.formats import number, size
@@ -224,7 +225,8 @@ class RowsAsked:
     @property
     def label(self) -> Message:
         """For people."""
-        return Message(_ROWS[self.code], {"path": self.path or ""})
+        path = self.path or ""
+        return Message(_ROWS[self.code], {"path": Path(path).name if Path(path).is_absolute() else path})
 
     def but(self, **changes: Any) -> RowsAsked:
         """The same with other values."""

@@ -99,9 +99,9 @@ SCALING: tuple[Column, ...] = (
     (N_("Scaling"), lambda row: row.record.scaling),
 )
 OF_VALUES: tuple[Column, ...] = (
-    (N_("Effective rank"), lambda row: row.effective_rank),
+    (N_("Effective rank"), lambda row: None if row.effective_rank is None else round(row.effective_rank, 1)),
     (N_("Needed rank"), lambda row: None if row.health is None else row.health.needed_rank),
-    (N_("Norm"), lambda row: row.norm),
+    (N_("Norm"), lambda row: None if row.norm is None else float(f"{row.norm:.3g}")),
     (N_("Type"), lambda row: None if row.health is None else row.health.dtype),
 )
 

@@ -43,7 +43,7 @@ def test_the_config_form_offers_local_models_with_their_size_then_the_catalogue(
     draft = draft_of("# mine\nr: 4\n")
     at = show("config", draft=draft.id)
     options = form_field(at).options
-    assert options[0] == f"{model} · 10 B · ✓"
+    assert options[0] == f"{model.name} · 10 B · ✓ · {model.parent}"
     assert any(option.startswith(f"{CATALOGUE} · 15 GiB · ") and option.endswith("↓") for option in options)
     form_field(at).select(str(model)).run()
     assert parse_config(draft.text()).values["model_name"] == str(model)
@@ -76,6 +76,7 @@ def test_an_option_of_a_page_that_is_no_longer_up_to_date_still_means_its_model(
     from pages.parts.widgets.model_picker import picked_name
 
     assert picked_name(f"{CATALOGUE} · 15.00 GiB · ✗ · ↓") == CATALOGUE
+    assert picked_name("m · 513 MiB · ✓ · /models") == "/models/m"
     assert picked_name("  org/m ") == "org/m"
     assert picked_name(None) == ""
 
@@ -93,7 +94,7 @@ def test_the_plan_page_takes_local_models_and_the_catalogue(tmp_path: Path, monk
     (tmp_path / "bare.json").write_text(json.dumps(SMALL))
     at = show("plan", gpus="24")
     box = at.selectbox(key="plan-model")
-    assert box.options[0].startswith(f"{model} · ")
+    assert box.options[0].startswith(f"{model.name} · ")
     box.select(str(model)).run()
     assert at.query_params["model"] == str(model)
     assert not at.error

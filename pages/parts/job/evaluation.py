@@ -57,7 +57,7 @@ def _changes(result: EvaluateResult) -> None:
         if not (changes.better or changes.worse):
             continue
         title = t(N_("Rows that changed most: {column}"), column=changes.label)
-        with st.expander(title, icon=":material/swap_vert:"):
+        with st.expander(title):
             for label, rows in ((N_("Better"), changes.better), (N_("Worse"), changes.worse)):
                 _changed(Message(label), rows)
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from lora_backend.chats.documents import Chat
 from lora_backend.errors import ModelError
-from lora_backend.formats import size
+from lora_backend.formats import rough_size
 from lora_backend.i18n import N_
 from lora_backend.preflight.chat_room import ChatRoom, chat_room
 from lora_backend.runs.processes.leases import CPU, holders
@@ -60,7 +60,7 @@ def _loaded(asked: str) -> None:
     said = N_("{model} is loaded: {size} in {device}")
     if loaded.base_model != asked:
         said = N_("Another model is loaded, {model}: {size} in {device}. Your next prompt replaces it")
-    name, held = Path(loaded.base_model).name, size(loaded.num_bytes)
+    name, held = Path(loaded.base_model).name, rough_size(loaded.num_bytes)
     parts = [t(said, model=name, size=held, device=loaded.device_name), say(idle_message(loaded.ends_after_s))]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(Markdown(":material/memory: ") + joined(" · ", parts), width="content")
@@ -89,5 +89,5 @@ def _say_what_it_needs(room: ChatRoom) -> None:
         "needed": room.needed_bytes, "free": room.free_bytes, "weights": room.weights_bytes,
         "adapters": room.adapters_bytes, "cache": room.cache_bytes, "work": room.work_bytes,
     }  # fmt: skip
-    sizes = {name: size(amount) for name, amount in figures.items()}
+    sizes = {name: rough_size(amount) for name, amount in figures.items()}
     st.caption(Markdown(":material/memory: ") + t(said, device=room.device_name, **sizes))

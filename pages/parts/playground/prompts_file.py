@@ -33,7 +33,7 @@ PATH_FIELD = "try_prompts_path"
 
 def prompts_file(chat: Chat, *, can_run: bool) -> None:
     """Choose a file and start; where one was started, the way to its answers."""
-    with st.expander(t(N_("Run a file of prompts")), icon=":material/playlist_play:", key="try_prompts_box"):
+    with st.expander(t(N_("Run a file of prompts")), key="try_prompts_box"):
         st.caption(
             t(
                 N_(

@@ -21,7 +21,7 @@ FIELDS = ("system", "temperature", "top_p", "top_k", "repetition_penalty", "max_
 def settings_box(chat: Chat) -> None:
     """Fields that are kept with the chat as they are changed."""
     label = joined(" · ", [t(N_("Settings")), *map(say, settings_facts(chat.sampling))])
-    with st.expander(label, icon=":material/tune:", key="try_settings"):
+    with st.expander(label, key="try_settings"):
         _fill(chat)
         st.text_area(t(N_("System prompt")), height=80, **_field(chat, "system"))  # type: ignore[arg-type]
         with st.container(horizontal=True):

@@ -62,10 +62,15 @@ def _ask_again() -> None:
     st.session_state.pop(session.FITS_UNANSWERED, None)
 
 
+def model_title(name: str | None) -> str | None:
+    """A model as a sentence calls it: a folder by its own name, without the way there."""
+    return Path(name).name if name and Path(name).is_absolute() else name
+
+
 def show_comparison(report: RankReport, key: str) -> None:
     """What the adapter was held against, and each tensor that differs with both of its shapes. `key` tells several
     reports on one page apart."""
-    for words in comparison_words(report):
+    for words in comparison_words(report.model_copy(update={"base": model_title(report.base)})):
         st.caption(say(words))
     if report.not_compared and session.FITS_UNANSWERED in st.session_state:
         st.button(t(N_("Compare again")), icon=":material/refresh:", key=f"ask-fit-{key}", on_click=safely(_ask_again))

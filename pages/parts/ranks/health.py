@@ -28,6 +28,9 @@ DEADLINE_S = 300.0
 def read_health(adapter: Path) -> dict[str, LayerHealth]:
     """A button that has the values read; layer → health, empty until then. The answer stays for these very tensors."""
     question = (str(adapter), tensors_sha256(adapter))
+    asked, found = st.session_state.get(session.HEALTH, (None, {}))
+    if asked == question:
+        return dict(found)
     if st.button(t(N_("Read the values: norm and effective rank")), icon=":material/monitor_heart:", key="read_health"):
         with st.status(t(N_("Reading the adapter's tensors")), expanded=False) as status:
             try:
@@ -35,10 +38,9 @@ def read_health(adapter: Path) -> dict[str, LayerHealth]:
             except WorkerError as error:
                 status.update(label=say(error.message), state="error")
                 return {}
-            status.update(label=t(N_("Read.")), state="complete")
         st.session_state[session.HEALTH] = (question, read_healths(answer))
-    asked, found = st.session_state.get(session.HEALTH, (None, {}))
-    return found if asked == question else {}
+        st.rerun()  # what was asked for stands in the place of the question
+    return {}
 
 
 def show_health(

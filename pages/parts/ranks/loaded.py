@@ -14,6 +14,7 @@ from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.adapter_folder import read_adapter_config
 from lora_backend.verification.rank_documents import RankReport
 from pages.parts.ranks import session
+from pages.parts.ranks.base import model_title
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import code
 from pages.parts.shell.services import installation, worker
@@ -31,7 +32,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[RankRepo
             N_(
                 "Loads {model} with the adapter in a separate process, then checks the ranks in memory and compares every tensor with the file."
             ),
-            model=code(model_name or "–"),
+            model=code(model_title(model_name) or "–"),
         )
     )
     if st.button(t(N_("Load and check")), icon=":material/memory:", key="load_and_check", disabled=not model_name):

@@ -42,7 +42,8 @@ def show_maps(rows: Sequence[LayerRow], key: str) -> None:
     for column, (name, title, value) in zip(st.columns(len(values)), values, strict=True):
         layers = [(row.record.module or "", row.record.block or 0, value(row)) for row in drawn]
         with column:
-            show_chart(block_heat_map(layers, title), key=f"map-{name}-{key}", alt=title)
+            # Half a page wide: the numbers of many blocks would be specks there.
+            show_chart(block_heat_map(layers, title, most_numbered=FEW), key=f"map-{name}-{key}", alt=title)
 
 
 def _theme() -> str:
@@ -75,7 +76,7 @@ def difference_map(found: LayerMap, theme: str) -> Any:
     known = [[None if cell is None else cell.difference for cell in row] for row in grid]
     figure.add_heatmap(z=known, **_colours(found, theme), **shared)
     figure.update_layout(
-        title={"text": in_chart(say_plain(found.title)), "font": {"size": 14}},
+        title={"text": in_chart(say_plain(found.title)), "font": {"size": 14, "weight": 600}, "x": 0, "xref": "paper"},
         height=120 + 26 * len(modules),
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
         yaxis={"autorange": "reversed"},

@@ -34,7 +34,7 @@ def show_passport(parts: Sequence[Part]) -> None:
         if part.verdict != "same" and not part.differing
     ]
     if said:
-        st.markdown("- " + joined("\n- ", said))
+        st.caption(joined("  \n", said))
 
 
 def _cells(row: ProvenanceRow) -> list[Markdown]:

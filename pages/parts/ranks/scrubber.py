@@ -73,7 +73,7 @@ def scrubber(adapter: Path, config: Mapping[str, Any] | None, run: RunStore | No
         if curve is not None:
             _what_was_measured(curve)
         _export(adapter, chosen, spectrum, run)
-        with st.expander(t(N_("Rank of each layer")), icon=":material/layers:"):
+        with st.expander(t(N_("Rank of each layer"))):
             scrolling_table(truncated_table(spectrum, chosen))
     except FlightdeckError as error:
         st.warning(say(error.message), icon=":material/warning:")

@@ -31,7 +31,7 @@ ICONS = {"good": "verified", "doubt": "help", "bad": "error"}
 
 Health = Mapping[str, LayerHealth]
 """Layer → what its values say."""
-SIGN = "- :orange[:material/warning:] "
+SIGN = ":orange[:material/warning:] "
 
 
 def show_report(
@@ -67,7 +67,7 @@ def show_verdict(report: RankReport) -> None:
 def _warnings(report: RankReport) -> None:
     if report.warnings:
         lines = (joined(" ", (say(explained(warning)), code(warning))) for warning in report.warnings)
-        st.markdown(SIGN + joined(f"\n{SIGN}", lines))
+        st.markdown(SIGN + joined(f"  \n{SIGN}", lines))
 
 
 def _coverage(entries: Sequence[CoverageEntry]) -> None:

@@ -217,8 +217,13 @@ NUMBERED = 40
 """Blocks up to which there is room for a number in each cell of a heat map."""
 
 
-def block_heat_map(layers: Sequence[tuple[str, int, float | None]], title: str) -> Any:
-    """One value of every layer, each with its module and block: blocks to the right, modules downwards."""
+def block_heat_map(
+    layers: Sequence[tuple[str, int, float | None]], title: str, *, most_numbered: int = NUMBERED
+) -> Any:
+    """One value of every layer, each with its module and block: blocks to the right, modules downwards.
+
+    `most_numbered`: blocks up to which each has its number, and each cell its value.
+    """
     import plotly.graph_objects as go
 
     modules = list(dict.fromkeys(module for module, _, _ in layers))
@@ -236,7 +241,7 @@ def block_heat_map(layers: Sequence[tuple[str, int, float | None]], title: str) 
             showscale=not is_one,
             zmin=0,  # counts only together with zmax
             zmax=max(known, default=1) or 1,
-            texttemplate="%{z:.3~g}" if len(blocks) <= NUMBERED else None,
+            texttemplate="%{z:.3~g}" if len(blocks) <= most_numbered else None,
             xgap=1,
             ygap=1,
             hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3~g}}<extra></extra>",
@@ -246,6 +251,6 @@ def block_heat_map(layers: Sequence[tuple[str, int, float | None]], title: str) 
         hovermode="closest",
         yaxis={"autorange": "reversed"},
         # Plotly divides a short axis into halves of a block.
-        xaxis={"title": {"text": t(N_("Block"))}, **({"dtick": 1} if len(blocks) <= NUMBERED else {})},
+        xaxis={"title": {"text": t(N_("Block"))}, **({"dtick": 1} if len(blocks) <= most_numbered else {})},
     )
     return figure

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
 from lora_backend.escaping import visible
-from lora_backend.formats import size
+from lora_backend.formats import rough_size
 from lora_backend.i18n import N_
 from lora_backend.installation import path_of
 from lora_backend.models.catalogue import catalogue
@@ -39,8 +40,10 @@ class _Known:
     is_here: bool
 
     def option(self, name: str) -> str:
-        parts = [name, _short(self.weights_bytes), SIGNS[self.room], *([] if self.is_here else [NOT_HERE])]
-        return BETWEEN.join(parts)
+        """A folder by its own name first: the way there, which a narrow field cuts off, stands behind."""
+        folder = Path(name) if Path(name).is_absolute() else None
+        parts = [folder.name if folder else name, rough_size(self.weights_bytes), SIGNS[self.room]]
+        return BETWEEN.join([*parts, *([] if self.is_here else [NOT_HERE]), *([str(folder.parent)] if folder else [])])
 
 
 def model_picker(label: Markdown, current: str | None, field: PickerField, help_text: Markdown | None) -> None:
@@ -74,7 +77,10 @@ def picked_name(choice: object) -> str:
     """The model that a choice means; empty for none. An option of a page that is no longer up to date has more than the name."""
     text = choice.strip() if isinstance(choice, str) else ""
     is_listed = BETWEEN in text and text not in _known(tuple(found_models()))
-    return text.partition(BETWEEN)[0] if is_listed else text
+    if not is_listed:
+        return text
+    first, *_, last = text.split(BETWEEN)
+    return str(Path(last, first)) if Path(last).is_absolute() else first
 
 
 def download_link(name: str) -> None:
@@ -97,17 +103,13 @@ def is_hub_id(name: str) -> bool:
 def _say_of(name: str, known: _Known | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if known is not None:
-            weights = t(N_("Weights: {size}, {room}."), size=_short(known.weights_bytes), room=room_words(known.room))
+            weights = t(
+                N_("Weights: {size}, {room}."), size=rough_size(known.weights_bytes), room=room_words(known.room)
+            )
             said = weights if known.is_here else sentences([weights, t(N_("Not on this machine."))])
             st.caption(said, width="content")
         if known is None or not known.is_here:
             download_link(name)
-
-
-def _short(size_bytes: int) -> str:
-    """`131 GiB`, `15 GiB`, `513 MiB`, `2.7 GiB`: as exact as it takes to see whether it fits."""
-    number, unit = size(size_bytes).split(" ")
-    return f"{float(number):.{0 if float(number) >= 10 else 1}f} {unit}" if unit != "B" else size(size_bytes)
 
 
 @st.cache_data(show_spinner=False, ttl=MODELS_LAST_S, max_entries=8)

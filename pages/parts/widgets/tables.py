@@ -15,7 +15,7 @@ from lora_backend.config.short_values import in_short
 from lora_backend.i18n import N_, Message
 from lora_backend.views.table import Table, cell_text
 from pages.parts.shell.language import language, say, say_plain, t
-from pages.parts.widgets.frames import frame, markdown_frame
+from pages.parts.widgets.frames import cell, frame, markdown_frame
 
 # Whole-row fills that read well on a light and on a dark page.
 FILLS = {
@@ -109,11 +109,14 @@ def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str
 def scrolling_table(table: Table) -> None:
     """A table of many rows, which scrolls. A column of numbers would show a missing one as `None`, so it is text then."""
     cells = [[say_plain(cell) if isinstance(cell, Message) else cell for cell in row] for row in table.rows]
-    for column in range(len(table.heads)):
+    heads, figures = list(map(say, table.heads)), []
+    for column, head in enumerate(heads):
         if any(row[column] is None for row in cells):
+            if any(isinstance(row[column], int | float) for row in cells):
+                figures.append(head)
             for row in cells:
                 row[column] = str(_shown(row[column]))
-    _frame(list(map(say, table.heads)), cells, [FILLS.get(fill, "") for fill in table.fills])
+    _frame(heads, cells, [FILLS.get(fill, "") for fill in table.fills], figures)
 
 
 def _filled(frame: Any, fills: list[str]) -> Any:
@@ -141,9 +144,13 @@ def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str], fig
     st.table(style.hide(axis="index"))
 
 
-def _frame(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:
-    """A table that scrolls, for many rows."""
+def _frame(columns: Sequence[str], cells: list[list[Any]], fills: list[str], figures: Sequence[str] = ()) -> None:
+    """A table that scrolls, for many rows. `figures`: columns of text that stand where numbers do."""
     rows = [dict(zip(columns, row, strict=True)) for row in cells]
     st.dataframe(
-        _filled(frame(rows), fills), hide_index=True, height="content" if len(cells) <= SHORT else 560, placeholder="–"
+        _filled(frame(rows), fills),
+        hide_index=True,
+        height="content" if len(cells) <= SHORT else 560,
+        placeholder="–",
+        column_config={cell(name): st.column_config.TextColumn(alignment="right") for name in figures},
     )
