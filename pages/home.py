@@ -144,16 +144,20 @@ def next_acts() -> None:
 
 @st.fragment(run_every=TICK_S)
 @sheltered()
-def overview(had_runs: bool) -> None:
-    """What runs, what waits, the GPUs and the last results, as they are now."""
+def overview(had_runs: bool, had_demo: bool) -> None:
+    """What runs, what waits, the GPUs and the last results, as they are now; `had_…` is what the page around it goes by."""
     recover_all(installation().runs)
     rows = all_rows()
-    if bool(rows) != had_runs:
+    if (bool(rows), is_demo_going(rows)) != (had_runs, had_demo):
         st.rerun()
     _running([row for row in rows if not row.state.has_ended and row.state.state != "queued"])
     _queue(rows)
     gpus(read_gpus())
     _results([row for row in rows if row.state.has_ended and not row.labels.archived])
+
+
+def is_demo_going(rows: Sequence[RunRow]) -> bool:
+    return any(row.name == DEMO_NAME and not row.state.has_ended for row in rows)
 
 
 def _running(rows: Sequence[RunRow]) -> None:
@@ -195,9 +199,9 @@ page_header(
 rows = all_rows()
 if rows:
     next_acts()
-    overview(True)
+    overview(True, is_demo_going(rows))
     machine()
-    if not any(row.name == DEMO_NAME and not row.state.has_ended for row in rows):
+    if not is_demo_going(rows):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(t(N_("The demo trains a small model on the help desk of an invented product.")), width="content")
             start_demo(is_primary=False)
@@ -207,5 +211,5 @@ else:
         demo()
     with right:
         own_work()
-    overview(False)
+    overview(False, False)
     machine()

@@ -115,9 +115,9 @@ class KeptAnswers:
                 self._write(chat_id, under)
         self._write(chat_id, under)
         with self._lock:
-            del self._under_way[chat_id]
             if under.answering.error is not None and under.is_comparison:
                 self._failures[chat_id] = under.answering.error.message
+            del self._under_way[chat_id]  # last: who sees it gone looks for nothing more
 
     def _write(self, chat_id: str, under: UnderWay) -> None:
         try:

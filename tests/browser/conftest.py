@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
+from tests.browser.patience import STARTS_MS, WAITS_MS, expect, patiently
 from tests.run_files import make_run, status_of
 from tests.tiny import chats, make_model, write_rows
 from tests.untraced import planned_by_formula
 
 ROOT = Path(__file__).parents[2]
-expect.set_options(timeout=30_000)  # a busy machine is no failure
-RUNS_MS = 120_000
-"""A script that waits for a first trace, on such a machine."""
 
 
 def free_port() -> int:
@@ -78,7 +76,7 @@ class Dashboard:
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
@@ -180,7 +178,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     opened = context.new_page()
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(WAITS_MS)
     yield opened
     context.close()
 
@@ -188,22 +186,22 @@ def page(browser: Browser) -> Iterator[Page]:
 def settled(page: Page, url: str) -> Any:
     """Open an address and wait until the page has drawn itself."""
     page.goto(url)
-    page.locator("#stMain h1").wait_for()
+    expect(page.locator("#stMain h1")).to_be_visible()
     idle(page)
     return page
 
 
 def idle(page: Page) -> None:
     """Wait until no script runs: until then parts of the page before may still stand on the screen."""
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=RUNS_MS)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=STARTS_MS)
 
 
 def press(button: Locator) -> None:
     """Click once the page stands still, as a person does who waits for it. A part of a page that is drawn by itself
     (a fragment) hears no click while the whole page is drawn, for what was clicked is replaced meanwhile."""
-    button.wait_for()
+    expect(button).to_be_visible()
     idle(button.page)
-    button.click()
+    patiently(button.click)
 
 
 def badge(page: Page, word: str) -> Any:

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.job_documents import ExportResult
@@ -17,6 +17,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.answers import MAX_NEW_TOKENS
 from lora_backend.verification.rank_report import check_adapter_folder
 from tests.browser.conftest import Dashboard, badge, idle, press
+from tests.browser.patience import expect
 
 FRESH = """
 import json, sys, torch
@@ -94,12 +95,12 @@ class FifthAct:
 
     def open_more(self) -> None:
         """What is wanted less often is folded."""
-        self.page.get_by_text("Evaluate, export, or train on").click()
+        press(self.page.get_by_text("Evaluate, export, or train on"))
 
     def truncate(self) -> None:
         """What does a lower rank cost? Export there."""
         self.page.goto(f"{self.dashboard.url}/verify?run={self.run.id}")
-        self.page.get_by_role("tab", name="Truncate").click()
+        press(self.page.get_by_role("tab", name="Truncate"))
         export = self.page.get_by_role("button", name="Export at").first
         expect(export).to_be_visible(timeout=self.limit_ms)
         press(export)
@@ -134,8 +135,7 @@ class FifthAct:
         self.page.wait_for_url(lambda url: "/runs?" in url and self.run.id not in url)
         job = self.page.url.partition("run=")[2].partition("&")[0]
         expect(self.page.get_by_text(f"Run {job}, started by")).to_be_visible(timeout=self.limit_ms)
-        idle(
-            self.page
-        )  # until then the badge of the run's own page may still be there, below a title that is the job's
+        # Until then the badge of the run's own page may still be there, below a title that is the job's.
+        idle(self.page)
         expect(badge(self.page, "Finished").first).to_be_visible(timeout=self.limit_ms)
         return RunStore(self.dashboard.workspace / "runs" / job)

@@ -10,6 +10,7 @@ from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.process_identity import ProcessIdentity
 from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import add_point, make_run, set_status
+from tests.waiting import until
 
 
 def living(workspace: Path, trainer: ProcessIdentity) -> RunStore:
@@ -41,6 +42,7 @@ def chart_range(page: Page) -> list[float]:
 
 def zoom(page: Page) -> list[float]:
     """Drag over the middle of the loss chart; the steps that it shows then."""
+    before = chart_range(page)
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     assert box is not None
     y = box["y"] + box["height"] / 2
@@ -48,4 +50,5 @@ def zoom(page: Page) -> list[float]:
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], y, steps=5)
     page.mouse.up()
+    until(lambda: chart_range(page) != before, "the chart shows what was dragged over")
     return chart_range(page)

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
+from tests.browser.patience import WAITS_MS, expect
 from tests.browser.picture_sheet import put_aside, write_sheet
 from tests.browser.states import states
 from tests.run_files import record_of
@@ -197,7 +198,7 @@ def _take(browser: Browser, places: Places, theme: str, language: str, width: in
         locale="zh-CN" if language == "zh" else "en-US",
     )
     page = context.new_page()
-    page.set_default_timeout(120_000)  # the first plan of a model waits for its trace
+    page.set_default_timeout(WAITS_MS)  # the first plan of a model waits for its trace
     for name, (server, path, tab) in views.items():
         stem = f"{name}_{theme}_{language}_{width}"
         if not _is_wanted(stem):

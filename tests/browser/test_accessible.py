@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from lora_backend.config.drafts import new_draft
 from tests.adapter_files import write_adapter
 from tests.browser.conftest import Dashboard, free_port, idle, settled
 from tests.browser.contrast import CONTRAST, SMALL
+from tests.browser.patience import WAITS_MS, expect
 from tests.run_files import end_run, make_run
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 ALL_WIDGETS = ("home", "draft", "rows", "run", "docs")
 """Pages that have, among them, every kind of element."""
@@ -66,7 +67,7 @@ def of_streamlit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> 
     app = Dashboard(home, free_port(), script=home / "widgets.py")
     app.start()
     page = browser.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(WAITS_MS)
     settled(page, app.url)
     expect(page.get_by_test_id("stMetricChart").locator("svg, canvas").first).to_be_attached()
     yield {found["id"] for found in violations(page)}
@@ -84,7 +85,7 @@ def themed(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     """A page into which axe can be put, in either theme."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=request.param, bypass_csp=True, locale="en-US")  # fmt: skip
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(WAITS_MS)
     yield page
     context.close()
 
@@ -108,7 +109,7 @@ def test_at_twice_the_size_no_page_scrolls_sideways(places: dict[str, str], brow
     """A window of 1280 px at 200 % is one of 640."""
     context = browser.new_context(viewport={"width": 640, "height": 450}, locale="en-US", device_scale_factor=2)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(WAITS_MS)
     wide = {}
     for name in ALL_WIDGETS:
         settled(page, places[name])
@@ -142,7 +143,7 @@ def test_a_draft_is_made_by_the_keyboard_alone(shared_tiny: Dashboard, page: Pag
 def test_who_wants_no_motion_gets_none(shared_tiny: Dashboard, browser: Browser) -> None:
     context = browser.new_context(reduced_motion="reduce", locale="en-US")
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(WAITS_MS)
     settled(page, f"{shared_tiny.url}/config")
     moving = page.evaluate(
         """() => [...document.querySelectorAll('#root *')].filter(one => {

@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.config.drafts import list_drafts
 from lora_backend.runs.record.run_store import list_runs
 from tests.browser.conftest import Dashboard, badge, idle, press, settled
+from tests.browser.patience import expect
 from tests.run_files import record_of
+from tests.waiting import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 LLAMA_FACTORY = """\
 ### model
@@ -47,7 +49,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     expect(page.get_by_text("LLaMA-Factory config detected")).to_be_visible()
     expect(page.get_by_role("cell", name="lora_target")).to_be_visible()
     press(page.get_by_role("button", name="Convert and edit"))
-    page.get_by_role("button", name="Launch").wait_for()
+    expect(page.get_by_role("button", name="Launch")).to_be_visible()
     idle(page)
 
     # each fault with the line that it has in the draft
@@ -71,7 +73,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     assert "max_length: 128" in draft.text()
 
     # one by hand
-    page.get_by_role("tab", name="Text").click()
+    press(page.get_by_role("tab", name="Text"))
     box = page.get_by_role("textbox", name="YAML; comments and order are kept")
     box.fill(draft.text().replace("chat.jsonl", "chats.jsonl"))
     box.press("Control+Enter")
@@ -80,7 +82,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     idle(page)
 
     # against the defaults of the team's own script
-    page.get_by_role("button", name="A file or a script").click()
+    press(page.get_by_role("button", name="A file or a script"))
     popover = page.get_by_test_id("stPopoverBody")
     popover.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(script)
     expect(popover.get_by_text("train_lora.py")).to_be_visible()
@@ -92,8 +94,8 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     idle(page)
 
     press(page.get_by_role("button", name="Launch"))
-    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
-    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    expect(badge(page, "Finished")).to_be_visible()
     (run,) = list_runs(tiny.workspace / "runs")
     assert record_of(run)["config"]["target_modules"] == ["v_proj"]
 
@@ -178,8 +180,8 @@ def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: 
     expect(bar).to_contain_text("No problems found.")
 
     press(page.get_by_role("button", name="Launch"))
-    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
-    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    expect(badge(page, "Finished")).to_be_visible()
     (run,) = list_runs(tiny.workspace / "runs")
     assert record_of(run)["name"] == "Answers for the shop"
 
@@ -211,7 +213,7 @@ def test_the_text_has_colours_line_numbers_and_findings_in_its_margin(tiny: Dash
     text = f"# mine\nmodel_name: {tiny.home / 'tiny-model'}\ndataset: chats.jsonl\nlora_rank: 4   # rank\n"
     draft = new_draft(tiny.workspace / "drafts", text)
     settled(page, f"{tiny.url}/config?draft={draft.id}")
-    page.get_by_role("tab", name="Text").click()
+    press(page.get_by_role("tab", name="Text"))
     box = page.get_by_role("textbox", name="YAML; comments and order are kept")
     layer = page.locator(".fd-yaml")
     expect(layer.locator(".fd-yaml-key").first).to_have_text("model_name")
@@ -221,7 +223,8 @@ def test_the_text_has_colours_line_numbers_and_findings_in_its_margin(tiny: Dash
     expect(mark).to_be_visible()
     expect(mark.locator("..")).to_contain_text("4")
     same = "([one, other]) => Math.abs(one.left - other.left) < 2 && Math.abs(one.top - other.top) < 2"
-    assert page.evaluate(same, [one.evaluate("at => at.getBoundingClientRect()") for one in (layer, box)])
+    both = "at => at.getBoundingClientRect()"
+    until(lambda: page.evaluate(same, [one.evaluate(both) for one in (layer, box)]), "the layer lies over the text")
 
     # typed, indented, seen at once; the mark goes with its line
     idle(page)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.demo.config import promise_kept
 from lora_backend.runs.record.run_store import list_runs
 from tests.browser.conftest import Dashboard, badge, press, settled
+from tests.browser.patience import expect
 from tests.run_files import points_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.timeout(1200)]
 
 def test_one_click_trains_a_real_model_that_outlives_the_dashboard(dashboard: Dashboard, page: Page) -> None:
     settled(page, dashboard.url)
-    page.get_by_role("button", name="Start the demo").click()
+    press(page.get_by_role("button", name="Start the demo"))
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=600_000)
     dashboard.kill()

@@ -16,7 +16,7 @@ from tests.browser.conftest import Dashboard
 from tests.browser.fifth_act import FifthAct
 from tests.tiny import ANSWERS, QUESTIONS
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 SLOW_S = 120
 """A process with torch starts and loads a model meanwhile, on a machine that does other things too."""

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page
 
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.process_identity import ProcessIdentity
 from tests.browser.conftest import Dashboard, badge, settled, trained_here
 from tests.browser.living_run import living
+from tests.browser.patience import WAITS_MS, expect
+from tests.waiting import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 SIZES = (1280, 400)
 HEIGHT = 800
 HEADINGS = "() => [...document.querySelectorAll('#stMain :is(h1, h2, h3, h4, h5, h6)')].filter(one => one.checkVisibility()).map(one => Number(one.tagName[1]))"
+IS_WHOLE = "(shown, height) => { const box = shown.getBoundingClientRect(); return box.width && box.top >= 0 && box.bottom <= height && box.right <= innerWidth + 1; }"
 Answers = Callable[[Page], list[Locator]]
 
 
@@ -36,10 +40,7 @@ def check(page: Page, url: str, answers: Answers) -> None:
             settled(page, url)
         for found in answers(page):
             expect(found.first).to_be_visible()
-            page.wait_for_function(
-                "([element, height]) => { const box = element.getBoundingClientRect(); return box.width && box.top >= 0 && box.bottom <= height && box.right <= innerWidth + 1; }",
-                arg=[found.first.element_handle(), HEIGHT],
-            )
+            until(partial(found.first.evaluate, IS_WHOLE, HEIGHT), f"{found.first} stands in the first screen")
     levels = page.evaluate(HEADINGS)
     assert levels[0] == 1, levels
     assert levels.count(1) == 1, levels
@@ -66,7 +67,7 @@ def test_the_first_screen_of_a_page_in_use_answers_its_question(
     alive = living(shared_tiny.workspace, trainer)
     draft = new_draft(shared_tiny.workspace / "drafts", dump_yaml(values | {"learnin_rate": 1e-4}))
     page = browser.new_context(viewport={"width": SIZES[0], "height": HEIGHT}, locale="en-US").new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAITS_MS)
     for path, answers in pages_in_use(model, data, run.id, alive.id, draft.id).items():
         check(page, shared_tiny.url + path, answers)
     page.context.close()

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.adapter_files import adapter_files, zipped
 from tests.browser.conftest import Dashboard, free_port, idle, press, settled
+from tests.browser.patience import expect
 from tests.hub_server import HubServer
 from tests.tiny import STUB
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_an_adapter_and_a_config_come_to_a_verdict_in_three_clicks_and_its_addre
     settled(page, address)
     bad = tmp_path / "bad.zip"
     bad.write_bytes(zipped({"../evil": b"x"}))
-    page.get_by_role("button", name="Upload an adapter").click()
+    press(page.get_by_role("button", name="Upload an adapter"))
     uploads.set_input_files(bad)
     expect(page.get_by_text("which would lie outside its folder")).to_be_visible()
     assert len(list((dashboard.workspace / "uploaded_adapters").iterdir())) == 1
@@ -67,7 +68,7 @@ def test_a_model_is_downloaded_and_used_in_a_config(hub: HubServer, tmp_path: Pa
         press(page.get_by_role("button", name="Look it up"))
         press(page.get_by_role("button", name="Download", exact=True))
         here = page.locator(".st-key-here-org-tiny")
-        expect(here.get_by_text("hub cache")).to_be_visible(timeout=60_000)
+        expect(here.get_by_text("hub cache")).to_be_visible()
         idle(page)
         press(here.get_by_role("button", name="New config with it"))
         page.wait_for_url(re.compile(r"/config\?.*draft="))

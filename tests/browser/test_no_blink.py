@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.runs.record.process_identity import ProcessIdentity
 from lora_backend.runs.record.run_store import RunStore
-from tests.browser.conftest import RUNS_MS, Dashboard, badge, idle, settled
+from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.browser.living_run import chart_range, living, zoom
+from tests.browser.patience import expect
 from tests.run_files import add_point, end_run, set_status
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 NUM_POINTS, NUM_CHARTS, MOST_SHIFT = 20, 3, 0.02
 ASKS_OFTEN = """
 const setInterval = window.setInterval;
@@ -46,9 +47,7 @@ def grow(page: Page, run: RunStore, step: int) -> None:
     """One more point; wait until the chart has it."""
     add_point(run, {"step": step, "loss": 2 / step + 0.5, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
     set_status(run, step=step)
-    page.wait_for_function(
-        "step => document.querySelector('.js-plotly-plot')?._fullData[0].x.at(-1) >= step", arg=step, timeout=120_000
-    )
+    page.wait_for_function("step => document.querySelector('.js-plotly-plot')?._fullData[0].x.at(-1) >= step", arg=step)
 
 
 def hide(page: Page, name: str) -> None:
@@ -72,7 +71,7 @@ def opened(shared_dashboard: Dashboard, page: Page, trainer: ProcessIdentity) ->
     run = living(shared_dashboard.workspace, trainer)
     page.add_init_script(ASKS_OFTEN)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
-    expect(page.locator(".js-plotly-plot")).to_have_count(NUM_CHARTS, timeout=RUNS_MS)
+    expect(page.locator(".js-plotly-plot")).to_have_count(NUM_CHARTS)
     return run
 
 

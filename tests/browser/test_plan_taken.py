@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import list_drafts
 from tests.browser.conftest import Dashboard, idle, press
+from tests.browser.patience import expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=A100-80G,L40S,RTX-4090&gradient_checkpointing=true&batch_size=1&rows=1000&price=1.5"
 """With a price of a GPU hour and a number of rows, which `Price of one GPU for an hour` and `rows` on the left set."""
@@ -19,11 +20,9 @@ ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=A100-80G,L40S,RTX-4090&grad
 
 def test_a_70b_plan_is_moved_priced_and_taken_into_a_config(shared_dashboard: Dashboard, page: Page) -> None:
     page.goto(shared_dashboard.url + ADDRESS)
-    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=120_000)
+    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible()
     idle(page)
-    expect(page.get_by_text(re.compile(r"[\d.,]+ to [\d.,]+ USD|about [\d.,]+ USD")).first).to_be_visible(
-        timeout=60_000
-    )
+    expect(page.get_by_text(re.compile(r"[\d.,]+ to [\d.,]+ USD|about [\d.,]+ USD")).first).to_be_visible()
 
     # by the keyboard alone: the fields beside the picture say which blocks move
     for name in ("to", "from"):

@@ -10,10 +10,11 @@ from playwright.sync_api import Browser
 
 from lora_backend.config.drafts import new_draft
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
+from tests.browser.patience import WAITS_MS
 from tests.pseudo import CODE, OPEN, write_pseudo
 from tests.run_files import end_run, make_run
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 CLIPPED = """() => [...document.querySelectorAll(
     '#stMain :is(h1, h2, h3, h4, button, [role=tab], [role=radio], .stMarkdownBadge, [data-testid=stPageLink-NavLink], [data-testid=stMetricValue])')]
@@ -46,7 +47,7 @@ def test_nothing_is_cut_off_in_a_longer_language(third_language: Dashboard, brow
     draft = new_draft(third_language.workspace / "drafts", "model_name: m\nr: 'x'\nlearnin_rate: 1\n")
     context = browser.new_context(viewport={"width": width, "height": 800}, locale="en-US")
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(WAITS_MS)
     found: dict[str, object] = {}
     pages = (
         "",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
 from lora_backend.runs.record.process_identity import ProcessIdentity
 from lora_backend.runs.record.run_store import RunStore
-from tests.browser.conftest import Dashboard, settled
+from tests.browser.conftest import Dashboard, press, settled
+from tests.browser.patience import expect
 from tests.run_files import add_point, end_run, make_run, put_answers, set_status
+from tests.waiting import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 def begun(workspace: Path, name: str) -> RunStore:
@@ -58,7 +61,7 @@ def test_what_came_of_a_run_and_the_next_step_stand_on_the_first_screen(
     expect(button).to_be_visible()
     for shown in (button, metric(page, "Loss").get_by_text("2 → 0.0952"), metric(page, "right answers").get_by_text("1 / 1")):  # fmt: skip
         expect(shown).to_be_visible()
-        assert is_on_first_screen(page, shown)
+        until(partial(is_on_first_screen, page, shown), "it stands on the first screen")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -68,11 +71,11 @@ def test_a_finished_run_gives_its_adapter_and_a_report_that_loads_nothing(
     run = finished(shared_dashboard.workspace)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
     with page.expect_download() as adapter:
-        page.locator(".st-key-download_adapter button").click()
+        press(page.locator(".st-key-download_adapter button"))
     adapter.value.save_as(tmp_path / "adapter.zip")
     assert zipfile.ZipFile(tmp_path / "adapter.zip").namelist() == ["adapter_config.json", "adapter_model.safetensors"]
     with page.expect_download() as report:
-        page.get_by_role("button", name="Download report").first.click()
+        press(page.get_by_role("button", name="Download report").first)
     report.value.save_as(tmp_path / "report.html")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.runs.record.process_identity import ProcessIdentity
-from tests.browser.conftest import RUNS_MS, Dashboard, badge, idle, press, settled
+from tests.browser.conftest import Dashboard, badge, idle, press, settled
 from tests.browser.living_run import chart_range, living, save, zoom
+from tests.browser.patience import expect
 from tests.run_files import end_run
+from tests.waiting import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 WATCH = """() => {
   window.most = {};
@@ -34,10 +36,10 @@ def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
 ) -> None:
     run = living(shared_dashboard.workspace, trainer)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
-    expect(page.locator(".js-plotly-plot .legendtext", has_text="Loss").first).to_be_visible(timeout=RUNS_MS)
+    expect(page.locator(".js-plotly-plot .legendtext", has_text="Loss").first).to_be_visible()
     zoomed = zoom(page)
     assert zoomed[0] > 5
-    page.get_by_role("tab", name="Log").click()
+    press(page.get_by_role("tab", name="Log"))
     expect(page.get_by_text("a line of the log")).to_be_visible()
     page.evaluate(WATCH)
     end_run(run, "stopped")
@@ -53,8 +55,8 @@ def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
         "tabs": 1,
         "both": 0,
     }
-    page.get_by_role("tab", name="Curves").click()
-    assert chart_range(page) == zoomed
+    press(page.get_by_role("tab", name="Curves"))
+    until(lambda: chart_range(page) == zoomed, "the zoom is what it was")
 
 
 def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
@@ -75,6 +77,8 @@ def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
     expect(page.get_by_text("last checkpoint at step 40")).to_be_visible()
     expect(page.get_by_role("button", name="Save a checkpoint now")).to_be_enabled()
     expect(page.locator(".js-plotly-plot .legendtext", has_text="Checkpoint")).to_be_visible()
-    assert page.locator(".js-plotly-plot").first.evaluate("plot => plot.layout.shapes.map(one => one.x0)") == [40]
-    page.get_by_role("tab", name="Checkpoints").click()
+    page.wait_for_function(
+        "() => document.querySelector('.js-plotly-plot')?.layout.shapes.map(one => one.x0).join() === '40'"
+    )
+    press(page.get_by_role("tab", name="Checkpoints"))
     expect(page.get_by_text("Resume continues from the newest complete checkpoint.")).to_be_visible()

@@ -8,10 +8,13 @@ import shutil
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import Dashboard, badge, idle, settled
+from lora_backend.runs.record.process_identity import ProcessIdentity
+from tests.browser.conftest import Dashboard, badge, idle, press, settled
 from tests.browser.hostile import HOST, make_hostile
+from tests.browser.living_run import living
+from tests.browser.patience import WAITS_MS, expect
 from tests.often import often
 from tests.run_files import add_point, end_run, make_run
 from tests.waiting import until
@@ -36,7 +39,7 @@ def test_it_listens_on_loopback_only(shared_dashboard: Dashboard) -> None:
 
 def answer(dashboard: Dashboard, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
     """What the server says to one request, as a program or another page's browser would send it."""
-    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=120)
     connection.request(method, path, headers=headers)
     answered = connection.getresponse()
     if answered.status != 101:
@@ -179,6 +182,7 @@ def test_no_page_asks_a_foreign_host(
     """Over a workspace full of markup, with all that can be opened open."""
     context = browser.new_context(viewport={"width": 1280, "height": 2000})
     page = context.new_page()
+    page.set_default_timeout(WAITS_MS)
     foreign: list[str] = []
     own = re.compile(rf"^(https?|wss?)://127\.0\.0\.1:{shared_dashboard.port}/|^(data|blob):")
     page.on("request", lambda request: foreign.extend([] if own.match(request.url) else [request.url]))
@@ -198,12 +202,12 @@ def test_no_page_asks_a_foreign_host(
     assert foreign == []
 
 
-def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(shared_dashboard: Dashboard, page: Page) -> None:
-    run = make_run(
-        shared_dashboard.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None
-    )
+def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(
+    shared_dashboard: Dashboard, page: Page, trainer: ProcessIdentity
+) -> None:
+    run = living(shared_dashboard.workspace, trainer)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
-    expect(badge(page, "Starting")).to_be_visible()
+    expect(badge(page, "Running")).to_be_visible()
     shutil.rmtree(run.path)
     expect(page.get_by_text("is not there; its folder may have been deleted")).to_be_visible()
     expect(page.get_by_text("Traceback")).to_have_count(0)
@@ -213,7 +217,7 @@ def test_the_language_is_kept_in_the_address_and_for_the_next_visit(shared_dashb
     html = page.locator("html")
     settled(page, shared_dashboard.url)
     expect(html).to_have_attribute("lang", "en")
-    page.get_by_role("radio", name="zh").click()
+    press(page.get_by_role("radio", name="zh"))
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()
     expect(page).to_have_url(re.compile("lang=zh"))
     until(lambda: "flightdeck_lang=zh" in page.evaluate("document.cookie"), "the cookie is set")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
 from lora_backend.installation import this_installation
 from lora_backend.preflight.plan_vs_measured import compare
@@ -15,12 +15,11 @@ from lora_backend.runs.processes.leftovers import RUN_MARK
 from lora_backend.runs.record.process_identity import marked
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.conftest import Dashboard, badge, idle, press, settled
+from tests.browser.patience import STARTS_MS, expect
 from tests.run_files import points_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-START_MS = 300_000
-"""A trace, and three processes that import torch, on a machine that is busy with others."""
 
 CONFIG = """\
 # trained by two
@@ -48,9 +47,9 @@ def launched(page: Page, dashboard: Dashboard, tmp_path: Path) -> RunStore:
     page.get_by_role("link", name="Config", exact=True).click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
     press(page.get_by_role("button", name="Launch"))
-    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=START_MS)
+    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=STARTS_MS)
     (run,) = list_runs(dashboard.workspace / "runs")
-    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of")).first).to_be_visible(timeout=START_MS)
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of")).first).to_be_visible(timeout=STARTS_MS)
     return run
 
 
@@ -68,35 +67,35 @@ def is_log_of_second(page: Page, run: RunStore) -> bool:
 
 def test_two_processes_are_watched_and_stopped_and_one_goes_on(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
     run = launched(page, tiny, tmp_path)
-    page.get_by_role("tab", name="Log").click()
+    press(page.get_by_role("tab", name="Log"))
     expect(processes(page)).to_have_count(2)
     for rank in range(2):
         expect(processes(page).nth(rank)).to_contain_text(re.compile(rf"{rank}\s*cpu\s*running"))
-    page.get_by_role("radio", name="Process 1").click()
+    press(page.get_by_role("radio", name="Process 1"))
     until(lambda: is_log_of_second(page, run), "the log of process 1 is shown", 120.0)
 
     press(page.get_by_role("button", name="Save and stop"))
-    expect(badge(page, "Stopped")).to_be_visible(timeout=START_MS)
+    expect(badge(page, "Stopped")).to_be_visible(timeout=STARTS_MS)
     idle(page)
     until(lambda: not [*marked(RUN_MARK, str(run.path))], "no process of it is left")
     assert holders(run.workspace / "leases", [CPU]) == []
     stopped_at = run.state().step
     held = compare(run.read_attempt(), run.read_record().config, this_installation(tiny.environment()))
-    page.get_by_role("tab", name="Memory").click()
+    press(page.get_by_role("tab", name="Memory"))
     for rank in range(2):
         expect(page.get_by_text(f"CPU, host memory · Process {rank}")).to_be_visible()
         assert held[rank].difference == pytest.approx(0, abs=0.03)
         expect(page.get_by_text(f"{100 * (held[rank].difference or 0):+.1f} %").first).to_be_visible()
 
-    page.get_by_role("button", name="Resume with changes").click()
+    press(page.get_by_role("button", name="Resume with changes"))
     settings = page.get_by_role("textbox", name="Settings")
     settings.fill(f"strategy: single\nnum_processes: 1\nmax_steps: {stopped_at + 5}")
     settings.press("Control+Enter")
     press(page.get_by_role("button", name="Resume with these changes"))
-    expect(badge(page, "Finished")).to_be_visible(timeout=START_MS)
+    expect(badge(page, "Finished")).to_be_visible(timeout=STARTS_MS)
     expect(page.get_by_text(WORDS)).to_be_visible()
     idle(page)
-    page.get_by_role("tab", name="Log").click()
+    press(page.get_by_role("tab", name="Log"))
     expect(processes(page)).to_have_count(0)
     first, second = run.read_attempts()
     assert (first.strategy, first.num_peers, second.strategy, second.num_peers) == ("ddp", 2, "cpu", 1)

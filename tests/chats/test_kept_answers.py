@@ -14,7 +14,7 @@ import pytest
 from lora_backend.chats.chat_client import ChatClient
 from lora_backend.chats.chat_store import ChatStore
 from lora_backend.chats.documents import Chat, Reply, Turn
-from lora_backend.chats.kept_answers import KeptAnswers
+from lora_backend.chats.kept_answers import KeptAnswers, UnderWay
 from lora_backend.errors import ChatError
 from lora_backend.installation import this_installation
 from lora_backend.runs.record.job_documents import Column
@@ -149,6 +149,24 @@ def test_a_comparison_is_kept_with_the_answer_and_its_failure_is_said(kept: Kept
     failure = kept.failure("c1")
     assert failure is not None
     assert failure.text("en") == "no"
+
+
+def test_why_a_comparison_failed_is_said_before_it_is_no_longer_under_way(
+    kept: KeptAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    class Watched(dict[str, UnderWay]):
+        def __delitem__(self, key: str) -> None:
+            seen.append(kept.failure(key) is not None)
+            super().__delitem__(key)
+
+    monkeypatch.setattr(kept, "_under_way", Watched())
+    kept.ask(chat("hello"), 0)
+    failing = over(kept).turns[0].but(prompt="fail")
+    kept.compare(kept.change("c1", lambda now: now.but(turns=[failing])), 0, "tuned")
+    over(kept)
+    assert seen == [False, True]
 
 
 def test_an_answer_that_cannot_be_kept_says_so(kept: KeptAnswers) -> None:

@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from lora_backend.demo.demo_run import DEMO_NAME
 from lora_backend.installation import this_installation
+from lora_backend.runs.history.run_table import History, RunRow
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import leases_folder
@@ -53,3 +55,20 @@ def test_what_runs_waits_and_ended_leads_and_the_demo_is_one_quiet_line() -> Non
     assert [one.key for one in at.button if one.proto.type == "primary"] == ["train_your_own"]
     assert at.button(key="start_demo").proto.type == "secondary"
     release(leases)
+
+
+def test_a_demo_that_ends_while_home_is_drawn_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = identify(os.getpid())
+    assert mine
+    demo = make_run(this_installation().runs, config={}, config_text="", argv=["true"], name=DEMO_NAME)
+    set_status(demo, state="running", trainer=mine.to_json(), supervisor=mine.to_json())
+    read = History.rows
+
+    def ends_then(history: History) -> list[RunRow]:
+        found = read(history)
+        monkeypatch.setattr(History, "rows", read)
+        end_run(demo, "finished")
+        return found
+
+    monkeypatch.setattr(History, "rows", ends_then)
+    assert "start_demo" in [button.key for button in show("home").button]

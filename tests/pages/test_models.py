@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.hub import hub_client
 from lora_backend.installation import this_installation
 from lora_backend.runs.record.job_documents import DownloadRequest
+from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from pages.parts.job.downloaded import start_download
 from pages.parts.widgets.adapters_listed import forget_adapters
@@ -173,6 +174,23 @@ def test_a_download_is_paused_and_goes_on_and_is_cancelled(hub: HubServer, cache
     at.run()
     until(lambda: not (cache / "models--org--slow").exists(), "what was there is gone")
     assert "org/slow" not in texts(show("models"))
+
+
+def test_what_a_download_brought_is_listed_also_where_another_click_came_before_its_end_was_seen(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    config = {"repo_id": "org/tiny", "revision": "main", "commit": COMMIT}
+    job = make_run(this_installation().runs, config=config, config_text="", argv=None, kind="download", name="org/tiny")
+    mine = identify(os.getpid())
+    assert mine
+    set_status(job, state="running", stage="downloading", trainer=mine.to_json(), supervisor=mine.to_json())
+    at = show("models")
+    assert "Downloads" in [header.value for header in at.header]
+    stub_model(tmp_path / "brought")
+    end_run(job, "finished")
+    at.run()
+    assert "Downloads" not in [header.value for header in at.header]
+    assert "brought" in texts(at)
 
 
 def test_a_download_that_failed_says_why_and_is_resumed(hub: HubServer) -> None:

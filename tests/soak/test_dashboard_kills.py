@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.process_identity import marked
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from tests.browser.conftest import Dashboard, badge, browser, dashboard, page, settled, tiny  # noqa: F401 - fixtures
+from tests.browser.conftest import Dashboard, badge, browser, dashboard, page, press, settled, tiny  # noqa: F401 - fixtures
+from tests.browser.patience import expect, wait_at_most
 from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, TRUE_WITHIN_S, seconds_until_true
@@ -40,7 +41,7 @@ def launch(page: Page, dashboard: Dashboard, file: Path) -> None:  # noqa: F811 
     settled(page, dashboard.url)
     page.get_by_role("link", name="Config", exact=True).click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
-    page.get_by_role("button", name="Launch").click()
+    press(page.get_by_role("button", name="Launch"))
 
 
 def going(dashboard: Dashboard) -> list[RunStore]:  # noqa: F811
@@ -51,7 +52,7 @@ def going(dashboard: Dashboard) -> list[RunStore]:  # noqa: F811
 def patient(browser: Browser) -> Page:  # noqa: F811
     opened = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US").new_page()
     opened.set_default_timeout(300_000)
-    expect.set_options(timeout=300_000)
+    wait_at_most(300_000)
     return opened
 
 

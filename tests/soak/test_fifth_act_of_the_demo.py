@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from lora_backend.demo.config import promise_kept
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.conftest import ROOT, Dashboard, browser, dashboard, page  # noqa: F401 - fixtures
 from tests.browser.fifth_act import FifthAct
+from tests.browser.patience import WAITS_MS, wait_at_most
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S
 
@@ -34,9 +35,9 @@ def demo(dashboard: Dashboard) -> RunStore:  # noqa: F811
 def patient(page: Page) -> Iterator[Page]:  # noqa: F811
     """A page that waits longer: a model of 135 million parameters is loaded, on a machine that does other things too."""
     page.set_default_timeout(300_000)
-    expect.set_options(timeout=300_000)
+    wait_at_most(300_000)
     yield page
-    expect.set_options(timeout=30_000)
+    wait_at_most(WAITS_MS)
 
 
 def test_the_demo_is_tried_measured_and_taken_along(

@@ -86,13 +86,24 @@ class RunStore(RunFolder):
             return None
 
     def state(self) -> RunState:
-        """What is true now. Reads only; `recovery.recover` also sees to it that somebody watches the trainer."""
-        return judge(
+        """What is true now. Reads only; `recovery.recover` also sees to it that somebody watches the trainer.
+
+        A run that ends, or begins again, while it is looked at is looked at once more: else it would be shown as ended, and
+        never asked about again, with the step of a moment before, or as lost because its processes have just gone.
+        """
+        state, is_as_it_was = self._judged()
+        return state if is_as_it_was else self._judged()[0]
+
+    def _judged(self) -> tuple[RunState, bool]:
+        """The state, and whether the end was, or was not, there from before the first look to after the last."""
+        had_ended = self.exit_json.exists()
+        state = judge(
             self.read_status(),
             self.read_exit(),
             stop_requested=self.stop_request.exists(),
             disk_is_full=self.has_no_room(),
         )
+        return state, self.exit_json.exists() == had_ended
 
     def has_no_room(self) -> bool:
         """Whether the disk is so full that not even the end can be written."""

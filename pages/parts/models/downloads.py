@@ -13,6 +13,7 @@ from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.state_view import stage_parts
 from pages.parts.job.downloaded import asked_of, download_buttons, finish_cancelled, held_bytes_of, say_of_partials
+from pages.parts.models import session
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered, show_notices
 from pages.parts.shell.language import say, sentences, t
@@ -28,30 +29,38 @@ Download = tuple[RunStore, DownloadRequest]
 
 
 def show_downloads() -> None:
-    """Nothing where none goes on and none was interrupted."""
-    found = _newest_of_each()
-    shown = [one for one in found if not _is_over(*one)]
-    if not shown:
-        return
-    st.header(t(N_("Downloads")), anchor=False)
-    live = [run.id for run, _ in shown if not recover(run).has_ended]
-    st.fragment(_rows, run_every=TICK_S if live else None)([run.id for run, _ in shown], live)
+    """Nothing where none goes on and none was interrupted.
+
+    Comes before what is here is listed: where one has ended since, that is looked for anew.
+    """
+    found = [
+        (run, request, recover(run)) for run, request in _newest_of_each()
+    ]  # once: one that ends meanwhile is live
+    live = [run.id for run, _, state in found if not state.has_ended]
+    if {*st.session_state.get(session.LIVE_DOWNLOADS, ())} - {*live}:
+        forget_models()
+        forget_adapters()
+    st.session_state[session.LIVE_DOWNLOADS] = live
+    for one in found:
+        finish_cancelled(*one)
+    show_notices()
+    shown = [run.id for run, request, state in found if not _is_over(request, state)]
+    if shown:
+        st.header(t(N_("Downloads")), anchor=False)
+        st.fragment(_rows, run_every=TICK_S if live else None)(shown, live)
 
 
 @sheltered()
 def _rows(ids: Sequence[str], live: Sequence[str]) -> None:
-    show_notices()
     runs = [RunStore(installation().runs / run_id) for run_id in ids]
     states = {run.id: recover(run) for run in runs}
+    if any(states[run_id].has_ended for run_id in live):
+        st.rerun()
+    show_notices()
     for run in runs:
         request = asked_of(run)
         if request is not None:
-            finish_cancelled(run, request, states[run.id])
             _row(run, request, states[run.id])
-    if any(states[run_id].has_ended for run_id in live):
-        forget_models()
-        forget_adapters()
-        st.rerun()
 
 
 def _row(run: RunStore, request: DownloadRequest, state: RunState) -> None:
@@ -79,7 +88,6 @@ def _newest_of_each() -> list[Download]:
     return list(found.values())
 
 
-def _is_over(run: RunStore, request: DownloadRequest) -> bool:
+def _is_over(request: DownloadRequest, state: RunState) -> bool:
     """Whether nothing is left to be done with it here: it is whole, or was given up."""
-    state = run.state()
     return state.state == "finished" or (state.state == "stopped" and not held_bytes_of(request.repo_id))
