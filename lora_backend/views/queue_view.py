@@ -19,6 +19,9 @@ COPIED = N_(
     "This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it."
 )
 
+TOLD_BY_TIME_S = 20 * 3600.0
+"""A moment that is nearer has no day beside its time."""
+
 
 def waiting_messages(waiting: Waiting) -> list[Message]:
     """That it starts by itself, who has its devices, who came before it, and what its plan lacks."""
@@ -86,9 +89,8 @@ def _end(forecast: Forecast, names: Mapping[str, str], now: float) -> list[Messa
 
 
 def _moment(seconds: float, now: float) -> str:
-    """The time of day, with the day where that is not today's."""
-    is_today = when(seconds, "%Y-%m-%d") == when(now, "%Y-%m-%d")
-    return when(seconds, "%H:%M" if is_today else "%Y-%m-%d %H:%M")
+    """The time of day, with the day where that could be another one's."""
+    return when(seconds, "%H:%M" if seconds - now < TOLD_BY_TIME_S else "%Y-%m-%d %H:%M")
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:

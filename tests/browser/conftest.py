@@ -204,6 +204,22 @@ def press(button: Locator) -> None:
     patiently(button.click)
 
 
+def press_by_key(button: Locator, *, key: str = "Tab", most: int = 80) -> None:
+    """Tab until it has the focus, then Enter: what a person does who has no mouse. Fails where the keyboard does not get there.
+
+    `key`: `Shift+Tab` for what stands before.
+    """
+    page = button.page
+    expect(button).to_be_visible()
+    idle(page)
+    for _ in range(most):
+        if button.evaluate("one => one === document.activeElement"):
+            break
+        page.keyboard.press(key)
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+
+
 def badge(page: Page, word: str) -> Any:
     """The state badge that says `word`; its symbol is text as well, so the words are not alone in it."""
     return page.locator(".stMarkdownBadge", has_text=word)

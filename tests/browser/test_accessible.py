@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from lora_backend.config.drafts import new_draft
 from tests.adapter_files import write_adapter
-from tests.browser.conftest import Dashboard, free_port, idle, settled
+from tests.browser.conftest import Dashboard, free_port, idle, press_by_key, settled
 from tests.browser.contrast import CONTRAST, SMALL
 from tests.browser.patience import WAITS_MS, expect
 from tests.run_files import end_run, make_run
@@ -128,13 +128,7 @@ def test_a_draft_is_made_by_the_keyboard_alone(shared_tiny: Dashboard, page: Pag
         if skip.count() and skip.evaluate("one => one === document.activeElement"):
             break
     page.keyboard.press("Enter")
-    button = page.get_by_role("button", name="New config")
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if button.evaluate("one => one === document.activeElement"):
-            break
-    expect(button).to_be_focused()
-    page.keyboard.press("Enter")
+    press_by_key(page.get_by_role("button", name="New config"))
     page.wait_for_url(lambda url: "draft=" in url)
     idle(page)
     assert list(Path(shared_tiny.workspace / "drafts").iterdir())

@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 
 from lora_backend.config.drafts import list_drafts
 from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, idle, press, settled
+from tests.browser.conftest import Dashboard, badge, idle, press, press_by_key, settled
 from tests.browser.patience import expect
 from tests.run_files import record_of
 from tests.waiting import until
@@ -153,7 +153,8 @@ max_length: 128
 """
 
 
-def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: Page) -> None:
+def test_eight_faults_are_five_presses_of_a_key_from_a_running_job(tiny: Dashboard, page: Page) -> None:
+    """By the keyboard alone."""
     from lora_backend.config.drafts import new_draft
 
     text = EIGHT_FAULTS.format(model=tiny.home / "tiny-model", data=tiny.home / "chats.jsonl")
@@ -165,21 +166,21 @@ def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: 
     expect(bar).to_contain_text("7 errors")
     expect(page.get_by_role("button", name="Launch")).to_be_disabled()
 
-    press(bar.get_by_role("button", name="Fix all"))
+    press_by_key(bar.get_by_role("button", name="Fix all"))
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_test_id("stCode")).to_contain_text("+learning_rate: 5e-4")
     assert draft.text() == text, "nothing is changed before it was seen"
-    press(dialog.get_by_role("button", name="Apply 8 fixes"))
+    press_by_key(dialog.get_by_role("button", name="Apply 8 fixes"))
     expect(dialog).to_have_count(0)
     expect(bar).to_contain_text("No problems found.")
     assert "r: 4          # how much it may learn" in draft.text()
-    press(page.get_by_role("button", name="Undo"))
+    press_by_key(page.get_by_role("button", name="Undo"))
     expect(bar).to_contain_text("7 errors")
     assert draft.text() == text
-    press(page.get_by_role("button", name="Redo"))
+    press_by_key(page.get_by_role("button", name="Redo"))
     expect(bar).to_contain_text("No problems found.")
 
-    press(page.get_by_role("button", name="Launch"))
+    press_by_key(page.get_by_role("button", name="Launch"), key="Shift+Tab")
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(badge(page, "Finished")).to_be_visible()
     (run,) = list_runs(tiny.workspace / "runs")

@@ -118,8 +118,7 @@ def _going(row: RunRow, past: _Past, now: float) -> Forecast:
         return Forecast(ends=(end, end), source="own")
     if duration is None:
         return Forecast()
-    # Before its trainer has said anything, the time of an earlier start stands there.
-    began = state.started_at if state.stage is not None and state.started_at is not None else now
+    began = now if state.started_at is None else state.started_at
     early, late = (max(began + seconds, now) for seconds in duration.seconds)
     return Forecast(ends=(early, late), source=duration.source, like=duration.like)
 
@@ -227,7 +226,7 @@ class _Past:
 
 def _pace_of(run: RunStore, row: RunRow) -> Pace | None:
     """Of its newest start that trained; None with fewer than two steps."""
-    began, ended = row.state.started_at, row.state.ended_at
+    began, ended = run.read_status().started_at, row.state.ended_at  # also of a run that waits to go on
     points = [
         (float(point["step"]), float(point["time"]))
         for point in points_at_both_ends(run)

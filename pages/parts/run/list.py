@@ -44,8 +44,8 @@ def running_row(run: RunStore) -> None:
 
 
 def waiting_row(place: int, run: RunStore, title: str, expected: Sequence[Message]) -> None:
-    """A run in the queue; `place`: counted from 1, `expected`: when it starts and ends."""
-    said = [*waiting_messages(waiting_for(run, installation().workspace))[1:], *expected]
+    """A run in the queue; `place`: counted from 1, `expected`: when it starts and ends. Else what it waits for; its page says both."""
+    said = expected or waiting_messages(waiting_for(run, installation().workspace))[1:]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(escape(f"{place}."), width="content")
         _link(run.id, bold(title))
