@@ -69,7 +69,7 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
         current = f"run:{run_id}"
     is_chosen = bool(folder) or run_id in runs
     with st.container(horizontal=is_chosen, vertical_alignment="bottom" if is_chosen else "top", key="verify_subject"):
-        with st.container(width="stretch"):
+        with st.container(width=640 if is_chosen else "stretch"):  # on a phone it has a row of its own
             one_adapter(
                 t(N_("Adapter")),
                 "picked",

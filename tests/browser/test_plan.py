@@ -28,6 +28,8 @@ def test_llama_70b_on_three_unequal_gpus(shared_dashboard: Dashboard, page: Page
         expect(chart.get_by_text(name)).to_be_visible()
     cells = chart.locator(".bars .point")
     expect(cells.nth(81)).to_be_attached()  # 80 blocks, embedding and head
+    # fields and button stand in one row
+    page.wait_for_function("document.querySelector('.st-key-plan_moves')?.getBoundingClientRect().height < 90")
 
     # a click on the last block selects it; the range is then widened by keyboard
     chart.locator(".bars .point", has_text=re.compile(r"^79$")).locator("path").click(force=True)

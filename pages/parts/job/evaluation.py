@@ -76,9 +76,7 @@ def _answers(answers: Sequence[EvaluatedAnswer], labels: Sequence[str]) -> None:
     folded = answers[MOST_OPEN:MOST_SHOWN]
     if not folded:
         return
-    with st.expander(
-        t(Plural("{count} more answer", "{count} more answers"), count=len(answers) - MOST_OPEN), icon=":material/chat:"
-    ):
+    with st.expander(t(Plural("{count} more answer", "{count} more answers"), count=len(answers) - MOST_OPEN)):
         for answer in folded:
             _answer(answer, labels)
         if len(answers) > MOST_SHOWN:
@@ -108,13 +106,14 @@ def _downloads(run: RunStore, result: EvaluateResult, answers: Sequence[Evaluate
     files = {"json": json.dumps(whole, ensure_ascii=False, indent=1)}
     if answers:
         files["csv"] = answers_csv(answers, labels)
-    for place, (ending, text) in zip(st.columns(4), files.items(), strict=False):
-        place.download_button(
-            escape(ending.upper()),
-            text,
-            file_name=f"evaluation-{run.id}.{ending}",
-            on_click="ignore",
-            key=f"evaluation-{ending}-{run.id}",
-            icon=":material/download:",
-            type="tertiary",
-        )
+    with st.container(horizontal=True):
+        for ending, text in files.items():
+            st.download_button(
+                escape(ending.upper()),
+                text,
+                file_name=f"evaluation-{run.id}.{ending}",
+                on_click="ignore",
+                key=f"evaluation-{ending}-{run.id}",
+                icon=":material/download:",
+                type="tertiary",
+            )

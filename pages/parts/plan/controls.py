@@ -118,8 +118,9 @@ def _write(name: str, default: Any) -> None:
 
 def _shared(question: Question, name: str, label: Markdown | None, help_text: Markdown | None) -> dict[str, Any]:
     key = KEYS.get(name)
+    unit = t_plain(key.unit) if key and key.unit else ""
     return {
-        "label": label or escape(f"{name} ({t_plain(key.unit)})" if key and key.unit else name),
+        "label": label or escape(f"{name} ({unit})" if unit and unit not in name else name),
         "help": help_text or (t(key.help) if key else None),
         "key": PREFIX + name,
         "on_change": safely(_write),

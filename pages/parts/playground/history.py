@@ -45,7 +45,7 @@ def _new(chat: Chat) -> None:
 def _list(chats: list[Chat]) -> None:
     for chat in chats[:SHOWN]:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            with st.container(width=300, gap=None):
+            with st.container(width=370, gap=None):
                 label = escape(chat.title or chat.id)
                 st.page_link(TRY, label=label, query_params={addresses.CHAT: chat.id})
                 st.caption(joined(" · ", map(say, chat_facts(chat))))

@@ -10,6 +10,7 @@ import streamlit as st
 from lora_backend.i18n import N_
 from lora_backend.views.rank_map import LayerMap, rank_map, scaling_map
 from lora_backend.views.rank_view import LayerRow, in_blocks
+from lora_backend.views.strip_view import TEXT
 from pages.parts.shell.language import say, say_plain, t, t_plain
 from pages.parts.shell.markdown import Markdown, joined
 from pages.parts.widgets.chart import show_chart
@@ -72,7 +73,7 @@ def difference_map(found: LayerMap, theme: str) -> Any:
     others = [[1 if cell and cell.difference is None else None for cell in row] for row in grid]
     if any(any(row) for row in others):
         grey = OTHER[theme]
-        figure.add_heatmap(z=others, colorscale=[[0, grey], [1, grey]], showscale=False, **shared)
+        figure.add_heatmap(z=others, colorscale=[[0, grey], [1, grey]], showscale=False, textfont={"color": TEXT[theme]}, **shared)
     known = [[None if cell is None else cell.difference for cell in row] for row in grid]
     figure.add_heatmap(z=known, **_colours(found, theme), **shared)
     figure.update_layout(

@@ -83,12 +83,13 @@ def picked_name(choice: object) -> str:
     return str(Path(last, first)) if Path(last).is_absolute() else first
 
 
-def download_link(name: str) -> None:
-    """The way to the page on which a hub's model is downloaded; nothing for what is no hub id."""
+def download_link(name: str, label: Markdown | None = None) -> None:
+    """The way to the page on which a hub's model is downloaded; nothing for what is no hub id. `label`: where the model
+    stands beside it."""
     if is_hub_id(name):
         st.page_link(
             MODELS,
-            label=t(N_("Download {model}"), model=name),
+            label=label or t(N_("Download {model}"), model=name),
             icon=":material/download:",
             query_params={addresses.MODEL: name},
         )
@@ -109,7 +110,7 @@ def _say_of(name: str, known: _Known | None) -> None:
             said = weights if known.is_here else sentences([weights, t(N_("Not on this machine."))])
             st.caption(said, width="content")
         if known is None or not known.is_here:
-            download_link(name)
+            download_link(name, t(N_("Download")) if known else None)
 
 
 @st.cache_data(show_spinner=False, ttl=MODELS_LAST_S, max_entries=8)

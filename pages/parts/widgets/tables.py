@@ -73,7 +73,7 @@ def wrapping_table(
 ) -> None:
     """A table whose cells break into lines, so that none is cut off; `fills` names the colour of each row.
 
-    `figures`: columns of short figures, which on a phone break once at most; the table scrolls for them.
+    `figures`: columns of short figures. On a phone these break once at most and the others have room as well; the table scrolls.
     """
     _table(columns, cells, [FILLS.get(fill, "") for fill in fills], figures)
 
@@ -133,7 +133,7 @@ def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str], fig
     """A table that shows every value whole, for few rows; sentences have room."""
     style = _filled(markdown_frame(columns, cells), fills)
     for column, width in (
-        *((column, "5.5rem") for column in figures),
+        *((column, "5.5rem" if column in figures else "8rem") for column in (columns if figures else ())),
         (t(N_("Status")), "5.5rem"),
         (t(OUTCOME), "7rem"),
         (t(WHAT_IT_DOES), "10rem"),
