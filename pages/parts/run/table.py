@@ -129,8 +129,9 @@ def _cells(row: RunRow, columns: Sequence[str], *, with_curve: bool) -> dict[str
     shown = listed(row, columns)
     cells: dict[str, Any] = {
         t(N_("Open")): page_address(RUNS, **{addresses.RUN: row.id}),
+        t(HEADS["name"]): shown.name,
         t(HEADS["state"]): say_plain(shown.state),
-        **{t(HEADS[name]): getattr(shown, name) for name in ("name", "started", "step", "tags", "id")},
+        **{t(HEADS[name]): getattr(shown, name) for name in ("started", "step", "tags", "id")},
     }
     if with_curve:
         cells[t(LOSS_CURVE)] = list(small_curve(RunStore(installation().runs / row.id)))

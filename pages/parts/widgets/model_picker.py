@@ -17,7 +17,7 @@ from lora_backend.models.local import LocalModel
 from lora_backend.preflight.weights_room import BF16_BYTES, MemoryHere, Room, memory_here, room_for, room_words
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
-from pages.parts.shell.language import sentences, t
+from pages.parts.shell.language import t
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import MODELS
 from pages.parts.shell.services import installation
@@ -107,8 +107,7 @@ def _say_of(name: str, known: _Known | None) -> None:
             weights = t(
                 N_("Weights: {size}, {room}."), size=rough_size(known.weights_bytes), room=room_words(known.room)
             )
-            said = weights if known.is_here else sentences([weights, t(N_("Not on this machine."))])
-            st.caption(said, width="content")
+            st.caption(weights, width="content")
         if known is None or not known.is_here:
             download_link(name, t(N_("Download")) if known else None)
 
