@@ -121,4 +121,4 @@ def test_blocks_cannot_be_moved_where_every_device_computes_all_of_them(
 ) -> None:
     at = show(model=str(model), strategy="ddp", batch_size="2", target_batch_size="8", lang="en")
     assert "plan-move" not in [button.key for button in at.button]
-    assert "the whole model on each of 4 devices" in texts(at)
+    assert "The whole model on each of 4 devices" in texts(at)
