@@ -73,7 +73,9 @@ def difference_map(found: LayerMap, theme: str) -> Any:
     others = [[1 if cell and cell.difference is None else None for cell in row] for row in grid]
     if any(any(row) for row in others):
         grey = OTHER[theme]
-        figure.add_heatmap(z=others, colorscale=[[0, grey], [1, grey]], showscale=False, textfont={"color": TEXT[theme]}, **shared)
+        figure.add_heatmap(
+            z=others, colorscale=[[0, grey], [1, grey]], showscale=False, textfont={"color": TEXT[theme]}, **shared
+        )
     known = [[None if cell is None else cell.difference for cell in row] for row in grid]
     figure.add_heatmap(z=known, **_colours(found, theme), **shared)
     figure.update_layout(
