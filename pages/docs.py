@@ -30,8 +30,7 @@ def show_list() -> None:
 
 
 LIST = "margin: 0; padding: 0; list-style: none; line-height: 1.9"
-READING_WIDTH = 860
-"""Of a page's text, in pixels: longer lines are hard to follow."""
+READING_WIDTH = 860  # of a page's text, in pixels: longer lines are hard to follow
 
 
 def ours(text: str) -> Markdown:

@@ -11,6 +11,7 @@ from playwright.sync_api import Page
 from lora_backend.config.drafts import list_drafts
 from lora_backend.runs.record.run_store import list_runs
 from tests.browser.conftest import Dashboard, badge, idle, press, press_by_key, settled
+from tests.browser.contrast import CONTRAST
 from tests.browser.patience import expect
 from tests.run_files import record_of
 from tests.waiting import until
@@ -167,6 +168,8 @@ def test_eight_faults_are_five_presses_of_a_key_from_a_running_job(tiny: Dashboa
     expect(page.get_by_role("button", name="Launch")).to_be_disabled()
 
     press_by_key(bar.get_by_role("button", name="Fix all"))
+    page.get_by_role("dialog").locator(".token.inserted").first.wait_for()
+    assert page.evaluate(CONTRAST) == []
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_test_id("stCode")).to_contain_text("+learning_rate: 5e-4")
     assert draft.text() == text, "nothing is changed before it was seen"

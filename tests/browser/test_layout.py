@@ -25,6 +25,7 @@ SIZES = (1280, 400)
 HEIGHT = 800
 HEADINGS = "() => [...document.querySelectorAll('#stMain :is(h1, h2, h3, h4, h5, h6)')].filter(one => one.checkVisibility()).map(one => Number(one.tagName[1]))"
 IS_WHOLE = "(shown, height) => { const box = shown.getBoundingClientRect(); return box.width && box.top >= 0 && box.bottom <= height && box.right <= innerWidth + 1; }"
+ONE_NEXT_STEP = "() => [...document.querySelectorAll('#stMain [data-testid^=stBaseButton-primary]')].filter(one => one.checkVisibility()).length <= 1"
 Answers = Callable[[Page], list[Locator]]
 
 
@@ -33,7 +34,8 @@ def button(name: str) -> Answers:
 
 
 def check(page: Page, url: str, answers: Answers) -> None:
-    """Open it on both screens: what answers its question stands whole in the first, and no heading skips a level."""
+    """Open it on both screens: what answers its question stands whole in the first,
+    no heading skips a level, and at most one button is the primary one."""
     for width in SIZES:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         if width == SIZES[0]:
@@ -41,6 +43,7 @@ def check(page: Page, url: str, answers: Answers) -> None:
         for found in answers(page):
             expect(found.first).to_be_visible()
             until(partial(found.first.evaluate, IS_WHOLE, HEIGHT), f"{found.first} stands in the first screen")
+    until(partial(page.evaluate, ONE_NEXT_STEP), "one button at most is the primary one")
     levels = page.evaluate(HEADINGS)
     assert levels[0] == 1, levels
     assert levels.count(1) == 1, levels
