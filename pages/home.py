@@ -13,7 +13,7 @@ import streamlit as st
 from lora_backend.demo.demo_pace import demo_seconds
 from lora_backend.demo.demo_run import DEMO_NAME, launch_demo
 from lora_backend.errors import FlightdeckError
-from lora_backend.formats import gib, seconds_range
+from lora_backend.formats import gib, rough_size, seconds_range
 from lora_backend.hardware.inventory import GpuInventory, read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_, Plural
@@ -50,10 +50,14 @@ def machine() -> None:
         t(Plural("{count} CPU core", "{count} CPU cores"), count=host.num_cores),
         t(
             N_("memory: {free} of {total} free"),
-            free=gib(host.memory_available_bytes),
-            total=gib(host.memory_total_bytes),
+            free=rough_size(host.memory_available_bytes),
+            total=rough_size(host.memory_total_bytes),
         ),
-        t(N_("disk: {free} of {total} free"), free=gib(host.disk_free_bytes), total=gib(host.disk_total_bytes)),
+        t(
+            N_("disk: {free} of {total} free"),
+            free=rough_size(host.disk_free_bytes),
+            total=rough_size(host.disk_total_bytes),
+        ),
     ]
     with st.container(gap="xxsmall", key="machine"):
         if inventory.reason:

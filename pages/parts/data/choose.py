@@ -17,7 +17,7 @@ from lora_backend.data.uploads import MAX_UPLOAD_BYTES
 from lora_backend.demo.config import TRAIN_FILE
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.escaping import visible
-from lora_backend.formats import size
+from lora_backend.formats import rough_size
 from lora_backend.i18n import N_
 from pages.parts.data import session
 from pages.parts.data.question import VIEWS, Question
@@ -173,7 +173,7 @@ def _taken(file: UploadedFile) -> str | FlightdeckError | OSError:
 
 def _with_size(name: str, sizes: dict[str, int]) -> str:
     parts = [t_plain(N_("the demo's data")) if name == demo_name() else name]
-    return " · ".join([*parts, *([size(sizes[name])] if name in sizes else [])])
+    return " · ".join([*parts, *([rough_size(sizes[name])] if name in sizes else [])])
 
 
 @st.cache_data(show_spinner=False, ttl=FILES_LAST_S, max_entries=8)

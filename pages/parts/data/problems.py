@@ -17,7 +17,7 @@ from pages.parts.data.rows import BAD, rows_of_note
 from pages.parts.data.subject import Subject
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
-from pages.parts.shell.language import say, say_plain, t
+from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import joined
 from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.tables import scrolling_table, wrapping_table
@@ -86,10 +86,10 @@ def _table(table: Table) -> None:
     if len(table.rows) > WRAPPED:
         scrolling_table(table)
         return
-    cells = [[say_plain(cell) if isinstance(cell, Message) else cell for cell in row] for row in table.rows]
+    cells = [[say(cell) if isinstance(cell, Message) else str(cell_text(cell)) for cell in row] for row in table.rows]
     wrapping_table(
-        [say(head) for head in table.heads], [[str(cell_text(cell)) for cell in row] for row in cells], table.fills
-    )
+        [say(head) for head in table.heads], cells, [""] * len(cells)
+    )  # all are bad: no colour tells them apart
 
 
 def _link(code: str, count: int) -> None:

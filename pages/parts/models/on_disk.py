@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from lora_backend.formats import size, when
+from lora_backend.formats import rough_size, when
 from lora_backend.hub.cache import CachedRepository, cached_repositories, delete_cached
 from lora_backend.hub.cache_place import hub_cache_of
 from lora_backend.i18n import N_
@@ -88,23 +88,27 @@ def _say_disk(cached: list[CachedRepository]) -> None:
         t(
             N_("The hub cache {folder} takes up {used}; {free} free on its disk."),
             folder=str(folder),
-            used=size(used),
-            free=size(free),
+            used=rough_size(used),
+            free=rough_size(free),
         )
     )
 
 
 def _cached(repository: CachedRepository, whole: LocalModel | None, memory: MemoryHere) -> None:
-    parts = [t(KINDS.get(repository.kind, KINDS["part"])), t(N_("hub cache")), escape(size(repository.size_bytes))]
+    parts = [
+        t(KINDS.get(repository.kind, KINDS["part"])),
+        t(N_("hub cache")),
+        escape(rough_size(repository.size_bytes)),
+    ]
     if repository.partial_bytes:
-        parts.append(t(N_("{size} of an unfinished download"), size=size(repository.partial_bytes)))
+        parts.append(t(N_("{size} of an unfinished download"), size=rough_size(repository.partial_bytes)))
     if repository.last_used:
         parts.append(t(N_("last used {time}"), time=when(repository.last_used)))
     if whole is not None:
         parts.append(
             t(
                 N_("weights {size}: {room}"),
-                size=size(whole.size_bytes),
+                size=rough_size(whole.size_bytes),
                 room=room_words(room_for(whole.size_bytes, memory)),
             )
         )
@@ -123,7 +127,7 @@ def _folder(model: LocalModel, memory: MemoryHere) -> None:
         escape(str(model.folder)),
         t(
             N_("weights {size}: {room}"),
-            size=size(model.size_bytes),
+            size=rough_size(model.size_bytes),
             room=room_words(room_for(model.size_bytes, memory)),
         ),
     ]
@@ -179,7 +183,7 @@ def _delete(repository: CachedRepository) -> None:
             t(
                 N_("Delete {model} from the cache? This frees {size}. You can download it again."),
                 model=repository.repo_id,
-                size=size(repository.size_bytes),
+                size=rough_size(repository.size_bytes),
             )
         )
         st.button(
@@ -195,7 +199,7 @@ def _delete_cached(repo_id: str) -> None:
     freed = delete_cached(repo_id, installation())
     forget_models()
     forget_adapters()
-    tell(t(N_("Deleted {model}; {size} freed."), model=repo_id, size=size(freed)), ":material/delete:")
+    tell(t(N_("Deleted {model}; {size} freed."), model=repo_id, size=rough_size(freed)), ":material/delete:")
 
 
 def _delete_uploaded(folder: Path) -> None:

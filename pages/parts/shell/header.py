@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.shell.docs import docs_link
+from pages.parts.shell.html import tag
 from pages.parts.shell.language import show_language_picker
 from pages.parts.shell.markdown import Markdown, escape, unmarked
 
@@ -37,6 +38,8 @@ class Crumb:
 def make_header() -> None:
     """The row with the picker, and the place for the title."""
     st.html(STYLES)
+    if theme := st.context.theme.type:  # Streamlit tells the app alone, and popovers and dialogs stand outside of it
+        st.html(tag("style", [f":root {{ color-scheme: {theme} }}"]))
     with st.container(horizontal=True, wrap=False, key="page_head"):
         _place.set(st.container(gap="xxsmall"))
         with st.container(width="content", gap="small", horizontal=True, vertical_alignment="center", key="page_tools"):
