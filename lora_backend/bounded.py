@@ -79,7 +79,7 @@ def load_json(data: bytes, name: str) -> Any:
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
         raise FileRefusedError(
             N_(
-                "{path} holds more than {limit} values, the most that is read of such a file. Check that it is the right one."
+                "{path} contains more than {limit} values, the limit for this kind of file. Check that it is the right file."
             ),
             path=name,
             limit=f"{MAX_JSON_VALUES:,}",
@@ -93,7 +93,7 @@ def load_json(data: bytes, name: str) -> Any:
 def too_large(path: Path, limit_bytes: int) -> FileRefusedError:
     """The error for a file with more than `limit_bytes`."""
     return FileRefusedError(
-        N_("{path} has more than {limit}, the most that is read of such a file. Check that it is the right one."),
+        N_("{path} is larger than {limit}, the limit for this kind of file. Check that it is the right file."),
         path=str(path),
         limit=size(limit_bytes),
     )

@@ -140,7 +140,7 @@ def main() -> None:
             {
                 "error": _stored(
                     OutsideError(
-                        N_("It needs more than {limit} of memory, the most that it may have."), limit=size(MEMORY_BYTES)
+                        N_("It needs more than {limit} of memory, which is its limit."), limit=size(MEMORY_BYTES)
                     )
                 )
             }

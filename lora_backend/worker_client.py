@@ -26,7 +26,7 @@ SPARE_AFTER_START_S = 10.0
 """The same for a process's first question, most of whose time is that import: a second one beside it would only slow it."""
 SPARE_FOR_S = 120.0
 """How long a second idle process is kept."""
-DIED = N_("The process that loads models ended before it answered. It starts again with the next request.")
+DIED = N_("The process that loads models ended before it answered. It restarts with the next request.")
 
 
 class Process(PipedProcess):
@@ -96,7 +96,7 @@ class WorkerClient:
             if waited_s >= deadline_s:
                 self.cancel(request)
                 raise WorkerError(
-                    N_("There was no answer within {seconds} s; the request was dropped. Try again."),
+                    N_("There was no answer within {seconds} s, so the request was cancelled. Try again."),
                     seconds=round(deadline_s),
                 )
         if request.error is not None:
@@ -115,7 +115,7 @@ class WorkerClient:
                 self._processes.remove(process)
                 process.request = None
                 process.end()
-            _fail(request, N_("The request was dropped."))
+            _fail(request, N_("The request was cancelled."))
             self._hand_out()
 
     def close(self) -> None:

@@ -84,7 +84,8 @@ except DocsError as error:
 else:
     if page is None:
         page_header(
-            t(N_("Docs")), t(N_("How to do it, what is computed and how, and what each key and finding means."))
+            t(N_("Docs")),
+            t(N_("How to use Flightdeck, what it computes and how, and what each key and finding means.")),
         )
         show_list()
     else:

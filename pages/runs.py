@@ -77,7 +77,12 @@ def _live_rows(shown: dict[str, str]) -> None:
 def _waiting_line(waiting: Sequence[str]) -> None:
     """How many wait, and when the next of them starts."""
     here = installation()
-    said = [t(Plural("{count} run waits for its turn.", "{count} runs wait for their turn."), count=len(waiting))]
+    said = [
+        t(
+            Plural("{count} run is waiting for its turn.", "{count} runs are waiting for their turn."),
+            count=len(waiting),
+        )
+    ]
     rows = history(str(here.runs)).rows()
     names = {row.id: row.title for row in rows}
     first = next((entry.run.id for entry in entries(here.workspace) if entry.run.id in waiting), None)

@@ -77,7 +77,7 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
                 choose,
                 t(
                     N_(
-                        "Adapters of runs and their checkpoints, uploaded and published ones, and others below the workspace or a model root. A path that you type counts from the workspace."
+                        "Adapters of runs and their checkpoints, uploaded and published ones, and others below the workspace or a model root. Relative paths start at the workspace."
                     )
                 ),
             )
@@ -129,7 +129,7 @@ def path_field(label: Markdown, name: str, key: str, example: str) -> str:
         st.query_params.get(name, ""),
         key=key,
         placeholder=example,
-        help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
+        help=t(N_("Below the workspace or a model root; relative paths start at the workspace.")),
     ).strip()
 
 
@@ -260,7 +260,7 @@ try:
     if picked is None:
         sentence = t(
             N_(
-                "Choose an adapter, upload one, or type its folder. Its files are read right away; loading base model and adapter is a second step."
+                "Choose an adapter, upload one, or type its folder. Its files are read right away; loading the base model and the adapter is a separate step."
             )
         )
         empty_state("layers", sentence, demo_or_config)

@@ -67,9 +67,9 @@ def test_check_against_a_script_reads_its_defaults_and_says_which_of_several_it_
     assert [remark["line"] for remark in document["script"]["remarks"]] == [3]
     text = call(*command, "--lang", "en").stdout
     assert "~ r: 4 → 8" in text
-    assert "Line 6 of the script: the options of argparse, whose defaults are taken." in text
-    assert "Line 3 of the script: the dict `DEFAULT_CONFIG`, for keys that nothing above has." in text
-    assert "`lora_r` has another default on line 6; that one is taken." in text
+    assert "Line 6 of the script: the options of argparse, for its defaults." in text
+    assert "Line 3 of the script: the dict `DEFAULT_CONFIG`, for keys that are not set above." in text
+    assert "`lora_r` has another default on line 6, which is used." in text
     assert not marker.exists(), "read, not run"
 
 
@@ -91,7 +91,7 @@ def test_a_script_that_tells_no_defaults_is_one_sentence(source: str | None, tmp
     done = call("-m", "lora_backend", "check", str(tmp_path / "c.yaml"), "--against", str(tmp_path / "s.py"))
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "does not hold keys" not in done.stderr
+    assert "has no keys" not in done.stderr
 
 
 def test_the_checker_reports_on_the_defaults_when_run_as_a_file_in_its_folder() -> None:

@@ -96,7 +96,7 @@ def test_answers_are_shown_one_below_another_with_their_labels(adapter: Path, ba
     assert labels == ["tiny-base", "my-adapter", "my-adapter (2)"]
     texts = re.split(r"── .*\n", done.stdout)[1:]
     assert texts[1] == texts[2] != ""
-    assert len(re.findall(r"\((?:cut at the length|finished); \d tokens, [\d.]+ a second\)", done.stderr)) == 3
+    assert len(re.findall(r"\((?:length limit reached|finished); \d tokens, [\d.]+ a second\)", done.stderr)) == 3
     alone = chat(str(adapter), "--alone", "--prompt", "who built the bridge", "--max-new-tokens", "3")
     assert re.split(r"── .*\n", alone.stdout)[1:] == texts[1:2]
 
@@ -110,7 +110,7 @@ def test_answers_are_shown_one_below_another_with_their_labels(adapter: Path, ba
         (["--prompt", "when", "--top-k", "-1"], "`--top-k` cannot be -1"),
         (["--prompt", "when", "--temperature", "nan"], "`--temperature` cannot be nan"),
         (["--prompt", "when", "--top-p", "0"], "Top-p is 0"),
-        (["--prompt", "when", "--max-new-tokens", "0"], "it cannot have 0"),
+        (["--prompt", "when", "--max-new-tokens", "0"], "tokens, not 0"),
         ([], "There is nothing to ask"),
     ],
 )
@@ -134,7 +134,7 @@ def test_what_is_no_subject_and_four_of_them_are_refused(
         (["/no/such/place"], "/no/such/place"),
         (["someone/some-model"], "someone/some-model"),
         ([str(tmp_path)], str(tmp_path)),
-        ([str(base), *[str(adapter)] * 3], "At most 3 columns can answer side by side, and there are 4"),
+        ([str(base), *[str(adapter)] * 3], "Up to 3 columns can answer side by side, but there are 4"),
     ):
         done = chat(*words, "--prompt", "when", "--json")
         assert (done.returncode, said in strict(done.stdout)["error"]) == (2, True), done.stdout
@@ -156,7 +156,7 @@ def test_an_adapter_of_another_base_and_a_prompt_that_is_too_long_end_with_2(
 def test_a_model_without_a_template_says_that_it_goes_on_from_the_text(tmp_path: Path, chat: Chatting) -> None:
     done = chat(str(make_model(tmp_path / "bare", chat_template=False)), "--prompt", "the", "--json", "--max-new-tokens", "3")  # fmt: skip
     assert (done.returncode, strict(done.stdout)["is_completion"]) == (0, True)
-    assert "goes on from your text" in done.stderr
+    assert "continues your text" in done.stderr
 
 
 class Terminal:

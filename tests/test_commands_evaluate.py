@@ -65,7 +65,7 @@ def test_the_table_and_the_answers_of_prompts_are_printed(
     rows = str(tmp_path / "held_out.jsonl")
     assert main(["evaluate", str(run.adapter), "--dataset", rows, "--prompts", str(tmp_path / "prompts.txt"), "--max-new-tokens", "2", "--lang", "en"]) == 0  # fmt: skip
     printed = capsys.readouterr().out
-    assert "95 % interval" in printed
+    assert "95% interval" in printed
     assert f"{rows}: 4 rows, " in printed
     assert "Perplexity" in printed
     assert "\n> how tall is the tower\nmodel: " in printed
@@ -96,12 +96,12 @@ def test_a_wrong_question_is_refused_before_a_job_is_made(
     make_published(bare.adapter)
     nameless = make_published(tmp_path / "nameless")
     for words, says in (
-        (["gone"], "The run gone is not there"),
-        ([str(tmp_path)], "holds no adapter"),
+        (["gone"], "Run gone was not found"),
+        ([str(tmp_path)], "contains no adapter"),
         ([bare.id], "so there is nothing to measure"),
         ([str(nameless), "--dataset", "x.jsonl"], "does not say which base model it was trained on"),
         ([run.id, "--model", "/no/such/model"], "/no/such/model"),
-        ([run.id, "--max-rows", "0"], "`--max-rows` is a whole number above 0"),
+        ([run.id, "--max-rows", "0"], "`--max-rows` must be a whole number above 0"),
         ([run.id, "--set", "max_length"], "has no value"),
     ):
         assert main(["evaluate", *words, "--json"]) == 2, words

@@ -354,7 +354,7 @@ def test_what_the_mean_batch_holds_stands_beside_the_longest(
         assert 4 * 200 <= tokens <= 4 * 300
         assert (tokens == 4 * 200) is (batching == "auto")
         assert device["breakdown"]["weights"] < held < device["total_bytes"]
-    said = f"One of mean length ({tokens:,.0f} tokens) holds {held / 2**30:.1f} GiB on GPU 0 (RTX-4090)"
+    said = f"A batch of average length ({tokens:,.0f} tokens) takes {held / 2**30:.1f} GiB on GPU 0 (RTX-4090)"
     assert said in say(*words)[1]
     assert "平均长度" in say(*words, language="zh")[1]
 
@@ -362,7 +362,7 @@ def test_what_the_mean_batch_holds_stands_beside_the_longest(
 def test_a_time_that_nobody_can_know_is_not_said(ask: Ask, say: Say) -> None:
     _, document = ask("--gpus", "24", "--price", "2")
     assert (document["step_seconds"], document["total_seconds"], document["cost"]) == (None, None, None)
-    assert "name the cards, as in 2xRTX-4090" in say("--gpus", "24")[1]
+    assert "name the cards, such as 2xRTX-4090" in say("--gpus", "24")[1]
 
 
 def test_a_price_without_a_cost_says_why(say: Say) -> None:

@@ -203,7 +203,7 @@ def test_verify_says_of_a_run_without_an_adapter_what_it_lacks(
     end_run(make("a1"), "stopped")
     assert main(["verify", "a1"]) == 2
     said = capsys.readouterr().err
-    assert "The run a1 holds no adapter. Let it finish or resume it, or name one of its checkpoints in " in said
+    assert "Run a1 has no adapter. Let it finish, resume it, or name one of its checkpoints in " in said
     assert "a1/checkpoints." in said
 
 
@@ -271,7 +271,7 @@ def test_a_stop_says_when_it_ends_at_the_latest_and_an_ended_run_is_a_no(started
     assert document["ended_at_latest"] == pytest.approx(json.loads(run.stop_request.read_text())["time"] + 70, abs=5)
     until(lambda: run.state().has_ended, "it has ended")
     code, document = ask("stop", "a1")
-    assert (code, document["state"], "has ended already" in document["error"]) == (1, "stopped", True)
+    assert (code, document["state"], "has already ended" in document["error"]) == (1, "stopped", True)
 
 
 def test_a_trainer_that_hears_no_stop_is_ended_at_the_deadline(started: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
@@ -354,7 +354,7 @@ def test_a_resume_without_a_whole_checkpoint_begins_again(make: MakeRun, capsys:
     run = make("a1")
     end_run(run, "failed", cause="killed")
     assert main(["runs", "resume", "a1", "--set", "r=4", "--lang", "en"]) == 0
-    assert "begins again at its first step" in capsys.readouterr().out
+    assert "starts again from the first step" in capsys.readouterr().out
     until(lambda: run.state().state == "running", "it runs again")
 
 

@@ -75,7 +75,7 @@ def test_overwrite_replaces_ours_alone_and_keeps_the_old_one(base: Path, tmp_pat
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("years")
     code, found = answered(capsys, run.id, "--to", "adapter", "--output", str(theirs), "--overwrite")
-    assert (code, "is not an export of Flightdeck" in found["error"]) == (2, True)
+    assert (code, "is not a Flightdeck export" in found["error"]) == (2, True)
     assert (theirs / "thesis.txt").read_text() == "years"
 
 
@@ -96,19 +96,19 @@ def test_wrong_questions_end_with_2(base: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "b.zip").mkdir()
     for words, said in (
         (["nowhere", "--to", "card"], "nowhere"),
-        ([str(base), "--to", "card"], "holds no adapter"),
+        ([str(base), "--to", "card"], "contains no adapter"),
         (
             [adapter, "--to", "adapter", "--output", str(tmp_path / "b.zip")],
-            "is a folder, where a file is to be written",
+            "is a folder, but the export is a file",
         ),
-        ([adapter, "--to", "adapter", "--output", str(workspace / "runs/x.zip")], "is for other files of Flightdeck"),
-        ([adapter, "--to", "adapter", "--rank", "2", "--energy", "0.9"], "Give one of them"),
+        ([adapter, "--to", "adapter", "--output", str(workspace / "runs/x.zip")], "for other files"),
+        ([adapter, "--to", "adapter", "--rank", "2", "--energy", "0.9"], "Use only one of them"),
         ([adapter, "--to", "adapter", "--rank", "0"], "whole number above 0"),
         ([adapter, "--to", "adapter", "--energy", "2"], "share above 0"),
-        ([adapter, "--to", "adapter", "--max-size", "lots"], "as in 20MB"),
+        ([adapter, "--to", "adapter", "--max-size", "lots"], "such as 20MB"),
         ([adapter, "--to", "hub"], "`--repo OWNER/NAME`"),
         ([adapter, "--to", "hub", "--repo", "a/b", "--output", "x"], "Leave out `--output`"),
-        ([adapter, "--to", "card", "--repo", "a/b"], "for `--to hub` alone"),
+        ([adapter, "--to", "card", "--repo", "a/b"], "only with `--to hub`"),
     ):
         code, found = answered(capsys, *words)
         assert code == 2, words
@@ -119,7 +119,7 @@ def test_a_run_without_an_adapter(base: Path, capsys: pytest.CaptureFixture[str]
     run = made_run(base)
     run.adapter.rename(run.path / "gone")
     code, found = answered(capsys, run.id, "--to", "card")
-    assert (code, "holds no adapter" in found["error"]) == (2, True)
+    assert (code, "has no adapter" in found["error"]) == (2, True)
 
 
 def test_detached_it_is_a_job_of_its_own(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +148,7 @@ def test_no_room_is_told_before_a_job_is_made(base: Path, tmp_path: Path, capsys
         file.truncate(8 + len(text) + end)
     code, found = answered(capsys, str(tmp_path / "a"), "--to", "adapter", "--output", str(tmp_path / "out/b.zip"))
     assert code == 2
-    assert found["error"].startswith(f"This export takes 4096.07 GiB and {tmp_path} has ")
+    assert found["error"].startswith(f"This export needs 4096.07 GiB, but {tmp_path} has only ")
     assert found["error"].endswith(" free. Free some space, or choose another place.")
     assert not this_installation().runs.exists()
     assert not (tmp_path / "out").exists()

@@ -58,9 +58,9 @@ def test_an_adapter_from_elsewhere_names_its_base_itself(run: RunStore, tmp_path
 def test_what_is_no_adapter_is_refused_in_one_sentence(run: RunStore, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for words, says in (
-        (str(tmp_path / "gone"), "holds no adapter"),
-        (str(tmp_path / "empty"), "holds no adapter"),
-        ("20260101-000000-ffff", "The run 20260101-000000-ffff is not there"),
+        (str(tmp_path / "gone"), "contains no adapter"),
+        (str(tmp_path / "empty"), "contains no adapter"),
+        ("20260101-000000-ffff", "Run 20260101-000000-ffff was not found"),
         ("org/never-downloaded", "Download it with"),
         ("a\0b", "There is no adapter folder"),
     ):
@@ -68,7 +68,7 @@ def test_what_is_no_adapter_is_refused_in_one_sentence(run: RunStore, tmp_path: 
             adapter_of(words)
     assert subject_of(str(tmp_path / "empty")).base_model is None
     shutil.rmtree(run.adapter)
-    with pytest.raises(FlightdeckError, match="holds no adapter"):
+    with pytest.raises(FlightdeckError, match="contains no adapter"):
         adapter_of(run.id)
     run.adapter.symlink_to(tmp_path / "empty")
     with pytest.raises(FlightdeckError, match="symbolic links"):

@@ -20,19 +20,19 @@ def refuse_chat(chat: Chat, turn: int, labels: Sequence[str]) -> None:
     """Raise `ChatError` where `chat.turns[turn]` cannot be asked of the columns `labels`."""
     columns = [column.label for column in chat.columns]
     if not labels:
-        raise ChatError(N_("No model is chosen to answer. Choose a base model or an adapter."))
+        raise ChatError(N_("No model is selected. Choose a base model or an adapter."))
     if len(labels) > MOST_COLUMNS:
         raise ChatError(
-            N_("At most {limit} columns can answer side by side, and there are {count}. Remove some."),
+            N_("Up to {limit} columns can answer side by side, but there are {count}. Remove some."),
             count=len(labels),
             limit=MOST_COLUMNS,
         )
     if len(set(columns)) < len(columns):
         twice = next(one for one, other in pairwise(sorted(columns)) if one == other)
-        raise ChatError(N_("Two columns have the name {label}. Rename one of them."), label=twice)
+        raise ChatError(N_("Two columns are named {label}. Rename one of them."), label=twice)
     for label in labels:
         if label not in columns:
-            raise ChatError(N_("The chat has no column {label}. Add it, or ask another."), label=label)
+            raise ChatError(N_("This chat has no column named {label}. Add it, or ask another column."), label=label)
     if not 0 <= turn < len(chat.turns):
         raise ChatError(N_("The chat has no prompt number {number}."), number=turn + 1)
     for asked in chat.turns[: turn + 1]:
@@ -47,27 +47,27 @@ def refuse_sampling(sampling: Sampling) -> None:
     """Raise `ChatError` where no answer can be drawn so."""
     if sampling.temperature != 0 and not LEAST_TEMPERATURE <= sampling.temperature <= MOST_TEMPERATURE:
         raise ChatError(
-            N_("The temperature is {value}; it must be 0, or {least} to {most}."),
+            N_("The temperature is {value}, but must be 0 or between {least} and {most}."),
             value=f"{sampling.temperature:g}",
             least=LEAST_TEMPERATURE,
             most=MOST_TEMPERATURE,
         )
     if not 0 < sampling.top_p <= 1:
-        raise ChatError(N_("Top-p is {value}; it must be above 0 and at most 1."), value=f"{sampling.top_p:g}")
+        raise ChatError(N_("Top-p is {value}, but must be above 0 and at most 1."), value=f"{sampling.top_p:g}")
     if sampling.repetition_penalty <= 0:
         value = f"{sampling.repetition_penalty:g}"
-        raise ChatError(N_("The repetition penalty is {value}; it must be above 0, and 1 means none."), value=value)
+        raise ChatError(N_("The repetition penalty is {value}, but must be above 0 (1 means no penalty)."), value=value)
     if not 1 <= sampling.max_new_tokens <= MOST_NEW_TOKENS:
         raise ChatError(
-            N_("An answer has 1 to {limit} tokens; it cannot have {value}."),
+            N_("An answer can have 1 to {limit} tokens, not {value}."),
             limit=f"{MOST_NEW_TOKENS:,}",
             value=f"{sampling.max_new_tokens:,}",
         )
     if "" in sampling.stop:
-        raise ChatError(N_("A stop text is empty, and every answer would end before it begins. Remove it."))
+        raise ChatError(N_("A stop text is empty, so every answer would end before it begins. Remove it."))
     if len(sampling.stop) > MOST_STOPS or any(len(text) > MAX_STOP_CHARACTERS for text in sampling.stop):
         raise ChatError(
-            N_("At most {count} stop texts of {length} characters each are looked for. Remove some."),
+            N_("You can set up to {count} stop texts of up to {length} characters each. Remove or shorten some."),
             count=MOST_STOPS,
             length=MAX_STOP_CHARACTERS,
         )

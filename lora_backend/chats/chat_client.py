@@ -24,7 +24,7 @@ from lora_backend.json_pipes import PipedProcess
 __all__ = ["IDLE_S", "Answering", "ChatClient", "LoadedModel"]
 IDLE_S = 600.0
 """After so long without a question the model leaves memory."""
-DIED = N_("The process that answers ended in the middle of this answer. Ask again to start it anew.")
+DIED = N_("The chat process ended in the middle of this answer. Ask again to restart it.")
 UNLOADED = N_("The model was unloaded before this answer was finished. Ask again to load it.")
 Method = Literal["answer", "disagreement"]
 
@@ -94,7 +94,7 @@ class ChatClient:
         reply = chat.turns[turn].replies.get(label)
         column = next(column for column in chat.columns if column.label == label)
         if column.adapter is None:
-            raise ChatError(N_("{label} is the base model itself, and differs from it nowhere. Choose an adapter."), label=label)  # fmt: skip
+            raise ChatError(N_("{label} is the base model itself, so there is nothing to compare. Choose an adapter."), label=label)  # fmt: skip
         if reply is None or not reply.text:
             raise ChatError(N_("{label} has not answered this prompt. Let it answer first."), label=label)
         return self._ask("disagreement", chat, turn, [label], {label: reply})
@@ -144,8 +144,8 @@ class ChatClient:
                 self._give(question)
         for place, question in enumerate(self._waiting, 1):
             said = Plural(
-                "Waiting for {count} answer that was asked for before this one.",
-                "Waiting for {count} answers that were asked for before this one.",
+                "Waiting for {count} earlier answer.",
+                "Waiting for {count} earlier answers.",
             )
             question.answering.say(Message(said, {"count": place}))
 
@@ -158,7 +158,7 @@ class ChatClient:
         assert self._process is not None
         self._base_model = base_model
         self._current = question
-        question.answering.say(Message(N_("Starting the process that answers")))
+        question.answering.say(Message(N_("Starting the chat process")))
         self._process.send({"id": question.id, "method": question.method, "params": question.params})
 
     def _start(self) -> None:

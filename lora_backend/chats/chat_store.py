@@ -58,7 +58,7 @@ class ChatStore:
         size_bytes = len(str(document).encode("utf-8", "backslashreplace"))
         if size_bytes > MAX_CHAT_BYTES // 2:
             raise ChatError(
-                N_("This chat has {size}, and at most {limit} are kept. Start a new one."),
+                N_("This chat is {size}; the limit is {limit}. Start a new one."),
                 size=size(size_bytes),
                 limit=size(MAX_CHAT_BYTES // 2),
             )
@@ -89,7 +89,7 @@ class ChatStore:
         if not is_unlinked_file(self.folder / BIN / path.name):
             raise _gone(chat_id)
         if path.exists() or path.is_symlink():
-            raise ChatError(N_("Chat {id} stays in the trash: another chat has its place."), id=chat_id)
+            raise ChatError(N_("Chat {id} stays in the trash: another chat has taken its place."), id=chat_id)
         (self.folder / BIN / path.name).replace(path)
 
     def _newest(self) -> builtins.list[Path]:

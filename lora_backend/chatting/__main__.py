@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds, and whoever asked is t
     from lora_backend.chatting.chat_device import ChatDevice
     from lora_backend.chatting.chat_session import ChatSession, Told
 
-IDLE = N_("The model was unloaded: nobody asked it anything for a while.")
+IDLE = N_("The model was unloaded because nobody asked it anything for a while.")
 
 
 class AnsweringProcess:

@@ -19,7 +19,7 @@ from lora_backend.runs.processes.lease_requests import LOOK_EVERY_S, is_wanted
 from lora_backend.runs.processes.leases import CPU, Lease, holders, release, take
 from lora_backend.runs.record.job_documents import Column
 
-GIVEN_UP = N_("{run} needs this GPU, so the model was unloaded in the middle of this answer. Ask again: it is loaded where there is room.")  # fmt: skip
+GIVEN_UP = N_("{run} needs this GPU, so the model was unloaded in the middle of this answer. Ask again to load it where there is room.")  # fmt: skip
 
 
 @dataclass(frozen=True)

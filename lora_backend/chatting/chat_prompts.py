@@ -30,7 +30,7 @@ def refuse_beyond(num_tokens: int, max_positions: int | None, label: str) -> Non
     """Raise `ChatError` for a prompt that leaves no room for an answer. `max_positions`: tokens that the model reads."""
     if max_positions is not None and num_tokens >= max_positions:
         raise ChatError(
-            N_("The prompt of {label} has {tokens} tokens with the chat before it, and the model reads {limit} in all. Shorten it, or start a new chat."),
+            N_("The prompt of {label} has {tokens} tokens including the chat so far, but the model's limit is {limit}. Shorten it, or start a new chat."),
             label=label, tokens=f"{num_tokens:,}", limit=f"{max_positions:,}",
         )  # fmt: skip
 
@@ -52,5 +52,5 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> lis
     whole = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text to a tokenizer
     ids = [int(token) for token in tokenizer(whole, add_special_tokens=special)["input_ids"]]
     if not ids:
-        raise ChatError(N_("The model's tokenizer makes no token of this prompt. Write another."))
+        raise ChatError(N_("The model's tokenizer turns this prompt into no tokens. Write another one."))
     return ids

@@ -201,5 +201,5 @@ def _saying_no_memory(steps: Iterator[Any]) -> Iterator[Any]:
         if not is_out_of_memory(error):
             raise
         raise ModelError(
-            N_("The memory is not enough to go on with this answer. Ask for fewer columns, or a shorter answer.")
+            N_("There is not enough memory to continue this answer. Use fewer columns, or ask for a shorter answer.")
         ) from error

@@ -28,7 +28,7 @@ def disagreement(chat_model: ChatModel, label: str, prompt_ids: Sequence[int], t
     """
     if not set(parameters_of(chat_model.model)) >= NEEDED:
         raise ModelError(
-            N_("This model keeps no state of earlier tokens, so it cannot be shown where the two disagree.")
+            N_("This model keeps no state of earlier tokens, so there is no way to show where the two disagree.")
         )
     ids = [int(token) for token in chat_model.tokenizer(text, add_special_tokens=False)["input_ids"]]
     adapter, base = _Reading(chat_model.model), _Reading(chat_model.model)

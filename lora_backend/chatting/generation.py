@@ -88,7 +88,7 @@ class Choice:
         """`logits`: 1 × vocabulary. Raises `ModelError` where the model computes no numbers."""
         if bool(torch.isnan(logits).any()):
             raise ModelError(
-                N_("The model computes NaN in place of an answer. Check its adapter's training, or its precision.")
+                N_("The model produces NaN instead of an answer. Check how its adapter was trained, and its precision.")
             )
         if self._processors:
             penalised = self._sampling.repetition_penalty != 1.0

@@ -40,13 +40,13 @@ def refuse_unshareable(label: str, folder: Path, base: Path, name: str, find_bas
     """Raise `ModelError` for an adapter that cannot answer beside others on `base`, whose `name` is what was asked for."""
     own = read_adapter_config(folder)
     if own is None:
-        raise _refused(label, Message(N_("{path} holds no adapter_config.json."), {"path": str(folder)}))
+        raise _refused(label, Message(N_("{path} contains no adapter_config.json."), {"path": str(folder)}))
     _refuse_by_config(label, own)
     made_on = other_base(folder, base, name, own.get("base_model_name_or_path"), find_base)
     if made_on is not None:
         raise ModelError(
             N_(
-                "{label} was trained on {other}, and this chat is with {base}. Choose adapters of one base model, or start another chat."
+                "{label} was trained on {other}, but this chat uses {base}. Choose adapters of the same base model, or start another chat."
             ),
             label=label,
             other=made_on,
@@ -104,4 +104,4 @@ def refuse_other_weights(label: str, tensors: Mapping[str, torch.Tensor], saved:
 
 
 def _refused(label: str, why: Message) -> ModelError:
-    return ModelError(N_("{label} cannot answer beside its base model: {why}"), label=label, why=why)
+    return ModelError(N_("{label} cannot answer side by side with its base model: {why}"), label=label, why=why)

@@ -26,7 +26,7 @@ def request_for(
     Raises `ClusterError` for a setting that this cluster does not have, or a value that it cannot have.
     """
     if address is not None and kind != "ray":
-        raise ClusterError(N_("`--address` is for Ray; Slurm's commands know their cluster."))
+        raise ClusterError(N_("`--address` is only for Ray. Slurm's commands find their cluster themselves."))
     parameters = {name: _value(kind, name, value) for name, value in settings.items()}
     if kind == "ray":
         address = address or ray_address(environment)
@@ -65,7 +65,7 @@ def _value(kind: ClusterKind, name: str, value: Any) -> Setting:
                 cluster=NAMES[kind], name=name, near=near[0],
             )  # fmt: skip
         raise ClusterError(
-            N_("{cluster} has no setting `{name}`. It has {names}."),
+            N_("{cluster} has no setting `{name}`. Choose one of: {names}."),
             cluster=NAMES[kind], name=name, names=in_code(sorted(known)),
         )  # fmt: skip
     wanted = known[name]
@@ -79,7 +79,7 @@ def _value(kind: ClusterKind, name: str, value: Any) -> Setting:
     if wanted in (int, float) and is_number and (wanted is float or value == int(value)):
         return int(value) if value == int(value) else float(value)
     raise ClusterError(
-        N_("`{name}` of {cluster} cannot be {value}. Give {kind}."),
+        N_("`{name}` of {cluster} cannot be {value}. Use {kind}."),
         name=name, cluster=NAMES[kind], value=repr(value)[:80],
         kind={str: "TEXT", bool: "true | false", int: "0, 1, 2, …", float: "0, 0.5, 1, …"}[wanted],
     )  # fmt: skip

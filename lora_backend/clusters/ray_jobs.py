@@ -24,7 +24,7 @@ SETTINGS = {"num_gpus": float, "num_cpus": float, "memory_gb": float}
 WITHIN_S = 20.0
 PHASES = {"PENDING": "pending", "RUNNING": "running", "STOPPED": "over", "SUCCEEDED": "over", "FAILED": "over"}
 WAITS = (
-    ("resources", N_("it waits until a machine has the CPUs, GPUs and memory free that it asks for; Ray gives it up after 15 minutes, or as its head's RAY_JOB_START_TIMEOUT_SECONDS says")),
+    ("resources", N_("it is waiting for a machine with enough free CPUs, GPUs and memory; Ray drops it after 15 minutes, or after RAY_JOB_START_TIMEOUT_SECONDS if that is set on the head node")),
 )  # fmt: skip
 """What stands in Ray's message → what it means."""
 
@@ -50,7 +50,7 @@ class Ray:
     name = "Ray"
     cancels_late: Message | None = Message(
         N_(
-            "Ray cannot cancel a job that has not started. If it starts it ends at once, with nothing trained; else Ray gives it up 15 minutes after it was submitted, or as its head's RAY_JOB_START_TIMEOUT_SECONDS says."
+            "Ray cannot cancel a job that has not started. If it starts, it ends at once without training anything. Otherwise Ray drops it 15 minutes after it was submitted, or after RAY_JOB_START_TIMEOUT_SECONDS if that is set on the head node."
         )
     )
 
@@ -63,7 +63,7 @@ class Ray:
         if not is_address(self._address):
             raise ClusterError(
                 N_(
-                    "Ray needs the address of its dashboard: `--address http://HEAD:8265`, or set RAY_API_SERVER_ADDRESS."
+                    "Ray needs the address of its dashboard. Set it with `--address http://HEAD:8265` or RAY_API_SERVER_ADDRESS."
                 )
             )
         self._ask("GET", "version")
@@ -128,7 +128,9 @@ class Ray:
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ClusterSilentError(
-                N_("Ray does not answer at {address}: {said}. Check the address, and that its dashboard runs."),
+                N_(
+                    "Ray does not answer at {address}: {said}. Check the address, and that the Ray dashboard is running."
+                ),
                 address=self._address,
                 said=_one_line(str(error)).rstrip(".") or type(error).__name__,
             ) from error
@@ -136,25 +138,27 @@ class Ray:
             return None
         if answer.status_code in (401, 403):
             raise ClusterError(
-                N_("Ray at {address} does not let you in. Set RAY_AUTH_TOKEN to a token of the cluster."),
+                N_("Ray at {address} denied access. Set RAY_AUTH_TOKEN to a token for the cluster."),
                 address=self._address,
             )
         if answer.status_code >= 500 and method == "GET":
             raise ClusterSilentError(
-                N_("Ray does not answer at {address}: {said}. Check the address, and that its dashboard runs."),
+                N_(
+                    "Ray does not answer at {address}: {said}. Check the address, and that the Ray dashboard is running."
+                ),
                 address=self._address,
                 said=f"{answer.status_code} {_one_line(answer.text).rstrip('.')}",
             )
         if answer.status_code >= 400:
             raise ClusterError(
-                N_("Ray refuses the job: {said}. Change the job's settings, then start it again."),
+                N_("Ray refused the job: {said}. Change the job settings, then start it again."),
                 said=_one_line(answer.text).rstrip("."),
             )
         try:
             found = answer.json()
         except ValueError as error:
             raise ClusterSilentError(
-                N_("What answers at {address} is not a Ray dashboard. Check the address."), address=self._address
+                N_("The server at {address} is not a Ray dashboard. Check the address."), address=self._address
             ) from error
         return found if isinstance(found, dict) else {}
 

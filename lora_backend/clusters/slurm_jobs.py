@@ -53,7 +53,7 @@ class Slurm:
         if find_spec("submitit") is None:
             raise ClusterError(
                 N_(
-                    "Slurm is reached through the package submitit, which is missing. Install it: pip install 'lora-flightdeck[slurm]'"
+                    "Slurm needs the package submitit, which is not installed. Run: pip install 'lora-flightdeck[slurm]'"
                 )
             )
         missing = [name for name in COMMANDS if shutil.which(name) is None]
@@ -135,7 +135,7 @@ def submit_by(executor: Any, task: Task) -> str:
         lines = [line.removeprefix("sbatch: error: ").strip() for line in str(error).splitlines()]
         said = " ".join(line for line in lines if line)[:500]
         raise ClusterError(
-            N_("Slurm refuses the job: {said}. Change the job's settings, then start it again."), said=said.rstrip(".")
+            N_("Slurm refused the job: {said}. Change the job settings, then start it again."), said=said.rstrip(".")
         ) from error
     return str(job.job_id)
 

@@ -5,39 +5,39 @@ from __future__ import annotations
 from lora_backend.i18n import N_, Message
 
 WAITS = {
-    "Resources": N_("it waits until what it asks for is free"),
+    "Resources": N_("it is waiting for the resources it asked for"),
     "Priority": N_("jobs with a higher priority come first"),
-    "Dependency": N_("it waits for another job"),
-    "BeginTime": N_("its start time has not come"),
-    "Licenses": N_("it waits for a license"),
-    "Reservation": N_("it waits for its reservation"),
-    "ReqNodeNotAvail": N_("a machine that it asks for is down, drained or reserved"),
+    "Dependency": N_("it is waiting for another job"),
+    "BeginTime": N_("its start time has not come yet"),
+    "Licenses": N_("it is waiting for a license"),
+    "Reservation": N_("it is waiting for its reservation"),
+    "ReqNodeNotAvail": N_("a machine it needs is down, drained or reserved"),
     "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions": N_(
-        "the machines that it asks for are down, drained or reserved"
+        "the machines it needs are down, drained or reserved"
     ),
-    "QOSMaxJobsPerUserLimit": N_("you have as many running jobs as the QOS allows"),
-    "QOSMaxGRESPerUser": N_("you have as many GPUs as the QOS allows"),
-    "AssocMaxJobsLimit": N_("your account has as many running jobs as it is allowed"),
-    "AssocGrpGRES": N_("your account has as many GPUs as it is allowed"),
-    "Cleaning": N_("its last start is still being cleaned up"),
+    "QOSMaxJobsPerUserLimit": N_("you have reached the QOS limit on running jobs"),
+    "QOSMaxGRESPerUser": N_("you have reached the QOS limit on GPUs"),
+    "AssocMaxJobsLimit": N_("your account has reached its limit on running jobs"),
+    "AssocGrpGRES": N_("your account has reached its limit on GPUs"),
+    "Cleaning": N_("its previous start is still being cleaned up"),
     "None": N_("Slurm has not looked at it yet"),
 }
 """Reasons that go by themselves."""
 STAYS = {
-    "PartitionTimeLimit": N_("its time is longer than the partition allows: lower `timeout_min`"),
-    "PartitionNodeLimit": N_("the partition does not allow that many machines: name another `partition`"),
-    "PartitionDown": N_("the partition is down: name another `partition`"),
-    "PartitionInactive": N_("the partition is inactive: name another `partition`"),
-    "BadConstraints": N_("no machine can ever give what it asks for: change the job's settings"),
+    "PartitionTimeLimit": N_("it asks for more time than the partition allows: lower `timeout_min`"),
+    "PartitionNodeLimit": N_("the partition does not allow that many machines: choose another `partition`"),
+    "PartitionDown": N_("the partition is down: choose another `partition`"),
+    "PartitionInactive": N_("the partition is inactive: choose another `partition`"),
+    "BadConstraints": N_("no machine has what it asks for: change the job settings"),
     "InvalidAccount": N_("its account is not valid: change `account`"),
     "InvalidQOS": N_("its QOS is not valid: change `qos`"),
     "JobHeldUser": N_("it is held by its user: release it with `scontrol release`"),
-    "JobHeldAdmin": N_("it is held by an administrator: ask who runs the cluster"),
-    "DependencyNeverSatisfied": N_("the job that it waits for did not end as it had to: change `dependency`"),
+    "JobHeldAdmin": N_("it is held by an administrator: ask the cluster administrator"),
+    "DependencyNeverSatisfied": N_("the job it depends on did not end as required: change `dependency`"),
     "AccountNotAllowed": N_("its account may not use this partition: change `account` or `partition`"),
-    "QOSNotAllowed": N_("this QOS may not be used here: change `qos` or `partition`"),
+    "QOSNotAllowed": N_("this QOS is not allowed here: change `qos` or `partition`"),
     "ReservationDeleted": N_("its reservation was deleted: change `reservation`"),
-    "launch failed requeued held": N_("it could not be started and is held: ask who runs the cluster"),
+    "launch failed requeued held": N_("it could not start and is held: ask the cluster administrator"),
 }
 """Reasons with which it would wait for ever."""
 

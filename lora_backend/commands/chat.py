@@ -50,7 +50,7 @@ def chat(arguments: argparse.Namespace) -> int:
     installation = this_installation()
     document = _chat_of(arguments, installation)
     if not arguments.prompt and (arguments.json or not can_ask()):
-        raise ChatError(N_("There is nothing to ask. Add --prompt TEXT, or start `chat` at a terminal."))
+        raise ChatError(N_("There is nothing to ask. Add --prompt TEXT, or start `chat` in a terminal."))
     turns = [Turn(prompt=text) for text in arguments.prompt]
     for place in range(len(turns)):  # before a model is loaded
         refuse_chat(document.but(turns=turns), place, [column.label for column in document.columns])
@@ -117,7 +117,7 @@ def _asked_of(words: str, installation: Installation) -> Asked:
     subject = adapter_of(words)
     if not subject.base_model:
         raise ModelError(
-            N_("The adapter in {path} does not say its base model. Name that first, then the adapter."),
+            N_("The adapter in {path} does not name its base model. Give the base model first, then the adapter."),
             path=str(subject.adapter),
         )
     return Asked(subject.label, subject.base_model, installation.folder / subject.adapter)
@@ -155,7 +155,10 @@ def _session(arguments: argparse.Namespace, installation: Installation) -> ChatS
 
 def _talk(session: ChatSession, document: Chat, arguments: argparse.Namespace) -> Chat:
     """Until the input ends or says so."""
-    show(say(N_("Ask, and end a line with Enter. {exit} ends the chat, Ctrl-C an answer."), exit=EXIT), to_stderr=True)
+    show(
+        say(N_("Type a prompt and press Enter. {exit} ends the chat, Ctrl-C stops an answer."), exit=EXIT),
+        to_stderr=True,
+    )
     while True:
         line = ask(">")
         if not line or line.strip() == EXIT:
@@ -176,7 +179,7 @@ def _asked(session: ChatSession, document: Chat, prompt: str, arguments: argpars
     if place == 0 and session.is_completion(document):
         document = document.but(is_completion=True)
         show(
-            Message(N_("This model has no chat template: it goes on from your text and does not answer it.")),
+            Message(N_("This model has no chat template: it continues your text instead of answering it.")),
             to_stderr=True,
         )
     replies: dict[str, Reply] = {}
@@ -231,7 +234,7 @@ def _ending(reply: Reply) -> Message:
     if reply.error is not None:
         return reply.error
     words = {
-        "end": N_("finished"), "length": N_("cut at the length"), "stop": N_("ended at a stop text"), "cancelled": N_("stopped"),
+        "end": N_("finished"), "length": N_("length limit reached"), "stop": N_("stop text reached"), "cancelled": N_("stopped"),
     }  # fmt: skip
     seconds = reply.seconds or 0.0
     speed = f"{reply.num_tokens / seconds:.1f}" if seconds else "–"
@@ -240,7 +243,7 @@ def _ending(reply: Reply) -> Message:
 
 
 def _show_disagreement(label: str, tokens: list[TokenKl]) -> None:
-    show(say(N_("── {label}: where adapter and base model disagree"), label=label))
+    show(say(N_("── {label}: where the adapter and the base model disagree"), label=label))
     if is_coloured():
         show_styled((token.text, ["trained"] if token.kl >= DISAGREES else []) for token in tokens)
     else:

@@ -40,7 +40,7 @@ def check(arguments: argparse.Namespace) -> int:
         show(report_text(judged.remarks))
         show(f"\n{start_text(start, result.errors)}")
         if base is not None:
-            show(f"\n{Message(N_('Different from {file}:'), {'file': arguments.against})}\n{diff_text(rows)}")
+            show(f"\n{Message(N_('Differences from {file}:'), {'file': arguments.against})}\n{diff_text(rows)}")
             _print_origin(base)
     return GOOD if result.is_valid else NO
 
@@ -54,7 +54,7 @@ def _base(path: Path) -> ScriptDefaults:
     document = read_config(path)
     if not document.is_readable:
         raise ConfigError(
-            N_("{path} cannot be compared with: {reason}"), path=str(path), reason=document.problems[0].message
+            N_("Cannot compare with {path}: {reason}"), path=str(path), reason=document.problems[0].message
         )
     return ScriptDefaults(values_to_compare(document), {}, ())
 
@@ -62,9 +62,9 @@ def _base(path: Path) -> ScriptDefaults:
 def _print_origin(base: ScriptDefaults) -> None:
     """Where in a script the defaults stand, and what its source says that they do not."""
     for number, source in enumerate(base.sources):
-        template = N_("Line {line} of the script: {name}, whose defaults are taken.")
+        template = N_("Line {line} of the script: {name}, for its defaults.")
         if number:
-            template = N_("Line {line} of the script: {name}, for keys that nothing above has.")
+            template = N_("Line {line} of the script: {name}, for keys that are not set above.")
         show(Message(template, {"line": source.line, "name": source.name}))
     for remark in base.remarks:
         show(f"{Message(N_('Line {line} of the script'), {'line': remark.line})} · {remark.message}")

@@ -150,7 +150,7 @@ def _lines(report: DataReport, name: str | None) -> list[str]:
 def _show_row(arguments: argparse.Namespace, resolved: ResolvedConfig, questions: Mapping[str, DataQuestion]) -> int:
     """Print one row as the model's template writes it."""
     if len(questions) > 1:
-        raise ConfigError(N_("The config has several data sets. Name the file whose row to show."))
+        raise ConfigError(N_("The config has several data sets. Name the file to show a row of."))
     (question,) = questions.values()
     if question.model is None:
         raise ConfigError(N_("Rows are shown as a model's chat template writes them. Name the model with `--model`."))

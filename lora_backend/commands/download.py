@@ -33,7 +33,7 @@ def download(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return _list(arguments, installation)
     if arguments.model is None:
-        raise HubError(N_("Name a model of the hub, as in Qwen/Qwen2.5-0.5B-Instruct, or write --list."))
+        raise HubError(N_("Name a model on the hub, such as Qwen/Qwen2.5-0.5B-Instruct, or use --list."))
     if arguments.delete:
         return _delete(arguments, installation)
     return _get(arguments, installation)
@@ -64,7 +64,7 @@ def _get(arguments: argparse.Namespace, installation: Installation) -> int:
     else:
         values = {"state": state_message(state.state), "repo": found.repo_id}
         show(
-            Message(N_("{state}. What is here stays; go on with: flightdeck download {repo}"), values),
+            Message(N_("{state}. What was downloaded is kept. Continue with: flightdeck download {repo}"), values),
             to_stderr=True,
         )
     return code
@@ -92,7 +92,7 @@ def _list(arguments: argparse.Namespace, installation: Installation) -> int:
         total = sum(one.size_bytes for one in found)
         print_json({"repositories": [_document(one) for one in found], "size_bytes": total})
     elif found:
-        head = [say(N_("Model")), say(N_("Kind")), say(N_("Size")), say(N_("Half downloaded")), say(N_("Last used"))]
+        head = [say(N_("Model")), say(N_("Kind")), say(N_("Size")), say(N_("Partly downloaded")), say(N_("Last used"))]
         show(aligned([head, *map(_row, found)], left=2))
     else:
         show(say(N_("The hub's cache is empty.")))
@@ -124,15 +124,15 @@ def _delete(arguments: argparse.Namespace, installation: Installation) -> int:
     if arguments.json:
         print_json({"repo_id": found.repo_id, "freed_bytes": freed})
     else:
-        show(say(N_("Deleted {size} of {repo}."), size=size(freed), repo=found.repo_id))
+        show(say(N_("Deleted {repo} ({size})."), size=size(freed), repo=found.repo_id))
     return GOOD
 
 
 def _agrees(found: CachedRepository, num_bytes: int) -> bool:
     if not can_ask():
         raise HubError(
-            N_("Deleting needs a confirmation, and this is not a terminal. Add --yes to delete {repo}."),
+            N_("Deleting needs confirmation, but this is not a terminal. Add --yes to delete {repo}."),
             repo=found.repo_id,
         )
-    question = say(N_("Delete {size} of {repo} from the cache? [y/N]"), size=size(num_bytes), repo=found.repo_id)
+    question = say(N_("Delete {repo} ({size}) from the cache? [y/N]"), size=size(num_bytes), repo=found.repo_id)
     return ask(question).strip().lower() in YES

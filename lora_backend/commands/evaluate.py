@@ -47,7 +47,7 @@ def _request(subjects: Sequence[Subject], arguments: argparse.Namespace, install
     first = subjects[0]
     runs = {subject.run.id for subject in subjects if subject.run is not None}
     if arguments.max_rows is not None and arguments.max_rows < 1:
-        raise ConfigError(N_("`--max-rows` is a whole number above 0; it cannot be {count}."), count=arguments.max_rows)
+        raise ConfigError(N_("`--max-rows` must be a whole number above 0, not {count}."), count=arguments.max_rows)
     policy = AnyPath(installation.folder)
 
     def bound(path: Path | None) -> Path | None:

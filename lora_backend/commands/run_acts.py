@@ -56,14 +56,14 @@ def stop_command(arguments: argparse.Namespace) -> int:
     before = run.state()
     if before.has_ended:
         message = Message(
-            N_("The run {id} has ended already: {state}."),
+            N_("Run {id} has already ended: {state}."),
             {"id": run.id, "state": state_message(before.state, health_of(run))},
         )
         return _answer(arguments, run, before, message.text(), code=NO)
     request_stop(run, deadline_s=deadline_s)
     state = run.state()
     if before.state == "queued" and state.has_ended:
-        return _answer(arguments, run, state, say(N_("The run {id} was removed from the queue."), id=run.id))
+        return _answer(arguments, run, state, say(N_("Run {id} was removed from the queue."), id=run.id))
     latest = ended_at_latest(run)
     asked = " ".join(map(str, stopping_messages(run)))
     if not arguments.wait:
@@ -72,9 +72,7 @@ def stop_command(arguments: argparse.Namespace) -> int:
         show(asked, flush=True)
     while not (state := recover(run)).has_ended:
         time.sleep(LOOK_EVERY_S)
-    sentences = [
-        say(N_("The run {id} has ended: {state}."), id=run.id, state=state_message(state.state, health_of(run)))
-    ]
+    sentences = [say(N_("Run {id} has ended: {state}."), id=run.id, state=state_message(state.state, health_of(run)))]
     sentences += [message.text() for message in (state.message, state.remedy) if message]
     code = NO if state.state in ("failed", "lost") else GOOD
     return _answer(arguments, run, state, " ".join(sentences), code=code)
@@ -157,7 +155,7 @@ def _meeting(arguments: argparse.Namespace, run: RunStore, asked: Resumption) ->
         return meeting_again(run, asked.config.installation, arguments.endpoint, arguments.code)
     if arguments.endpoint or arguments.code:
         raise ConfigError(
-            N_("`--endpoint` and `--code` are for several machines, and {id} goes on with one."), id=run.id
+            N_("`--endpoint` and `--code` are for several machines, but {id} continues on one."), id=run.id
         )
     return None
 
@@ -166,10 +164,10 @@ def _restart(arguments: argparse.Namespace, job: RunStore, installation: Install
     """A job is not gone on with: it is done again, as another one."""
     if arguments.set:
         raise RunError(
-            N_("`--set` changes the settings of a training, and {id} is not one. Start a new run."), id=job.id
+            N_("`--set` changes the settings of a training run, but {id} is not one. Start a new run."), id=job.id
         )
     if arguments.from_step is not None:
-        raise RunError(N_("`--from` names a checkpoint of a training; {id} has none."), id=job.id)
+        raise RunError(N_("`--from` names a checkpoint of a training run, but {id} has none."), id=job.id)
     try:
         new = restart_job(job, installation)
     except RunError as error:
@@ -206,9 +204,9 @@ def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: 
 def _start_lines(run: RunStore, attempt: Attempt) -> list[str]:
     checkpoint = attempt.resume_from
     if part_of(attempt) is not None:
-        begins = say(N_("The run {id} goes on from the checkpoint that the first machine sends."), id=run.id)
+        begins = say(N_("Run {id} continues from the checkpoint that the first machine sends."), id=run.id)
     elif checkpoint:
-        begins = say(N_("The run {id} goes on from {checkpoint}."), id=run.id, checkpoint=checkpoint)
+        begins = say(N_("Run {id} continues from {checkpoint}."), id=run.id, checkpoint=checkpoint)
     else:
-        begins = say(N_("The run {id} has no whole checkpoint, so it begins again at its first step."), id=run.id)
+        begins = say(N_("Run {id} has no complete checkpoint, so it starts again from the first step."), id=run.id)
     return [*map(str, damaged_messages(attempt.damaged)), begins, str(started_message(run))]

@@ -40,7 +40,7 @@ def machine_lines(run: RunStore, machines: Sequence[ShownMachine]) -> list[str]:
     for one in machines:
         if one.anew is not None:
             said = say(
-                N_("If machine {number} has no folder of this run, copy {file} there as {name}, and run instead:"),
+                N_("If machine {number} has no folder for this run, copy {file} there as {name} and run this instead:"),
                 number=one.node + 1,
                 file=str(run.config_yaml),
                 name=config_name(run),

@@ -34,7 +34,9 @@ def asked_cluster(arguments: argparse.Namespace, installation: Installation) -> 
     """
     if arguments.on in (None, HERE):
         if arguments.cluster or arguments.address:
-            raise ConfigError(N_("`--cluster` and `--address` are for a cluster. Name it: `--on slurm` or `--on ray`."))
+            raise ConfigError(
+                N_("`--cluster` and `--address` are for a cluster. Choose one with `--on slurm` or `--on ray`.")
+            )
         return None
     return request_for(arguments.on, _settings(arguments), installation.environment, arguments.address)
 
@@ -78,6 +80,6 @@ def start_there(arguments: argparse.Namespace, resolved: ResolvedConfig, text: s
         return GOOD
     lines = [str(started_message(run))]
     if asked.parameters:
-        lines.append(say(N_("Its job asks for: {settings}"), settings=asked_text(asked)))
+        lines.append(say(N_("The job asks for: {settings}"), settings=asked_text(asked)))
     show(in_lines([*lines, say(N_("Watch it with: {command}"), command=f"{PROGRAM} runs show {run.id}")]))
     return GOOD

@@ -41,10 +41,10 @@ def queue_command(arguments: argparse.Namespace) -> int:
     """Launch one run or a table of them, detached; without a config, say what waits and for what."""
     if arguments.config is None:
         if any(getattr(arguments, name) for name in ("table", "name", "dry_run", "yes", "anyway", "shares")):
-            raise ConfigError(N_("Name the config that the runs are made from."))
+            raise ConfigError(N_("Name the config to make the runs from."))
         return _list_queue(arguments)
     if arguments.table and arguments.name:
-        raise ConfigError(N_("In a table, a column `name` names the runs. Leave out `--name`."))
+        raise ConfigError(N_("With a table, the column `name` names the runs. Leave out `--name`."))
     rows = _table(arguments.table) if arguments.table else [Row(1, {NAME: arguments.name} if arguments.name else {})]
     installation = this_installation()
     policy = AnyPath(installation.folder, installation.data_roots, is_bound_in_publishing=True)
@@ -142,7 +142,7 @@ def _table(path: Path) -> list[Row]:
     except OSError as error:
         raise ConfigError(N_("{path}: {reason}"), path=str(path), reason=error.strerror or str(error)) from error
     if len(data) > MAX_TABLE_BYTES:
-        raise ConfigError(N_("The table {path} has more than {limit}."), path=str(path), limit="1 MiB")
+        raise ConfigError(N_("The table {path} is larger than {limit}."), path=str(path), limit="1 MiB")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -193,7 +193,7 @@ def _variant_lines(variant: Variant, problems: Sequence[str], place: str) -> lis
     )
     mark = "✗" if problems else "✓"
     return [
-        f"{mark} {place}{name}: {changes or say(N_('the config as it is'))}",
+        f"{mark} {place}{name}: {changes or say(N_('the config unchanged'))}",
         *(f"    {problem}" for problem in problems),
         *(f"    ⚠ {warning.message}" for warning in variant.start.warnings),
     ]

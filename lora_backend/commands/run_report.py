@@ -20,7 +20,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     installation = this_installation()
     run = open_recovered(installation.runs, arguments.id)
     if run.read_record().kind != "train":
-        raise RunError(N_("The run {id} trains nothing, so there is no report of it. See `runs show {id}`."), id=run.id)
+        raise RunError(N_("Run {id} trains nothing, so it has no report. See `runs show {id}`."), id=run.id)
     path = installation.folder / (arguments.output or Path(f"{run.id}.html")).expanduser()
     write_atomic(path.parent.resolve() / path.name, report_page(run, installation, current_language()))
     if arguments.json:

@@ -110,7 +110,9 @@ def _meeting(
     if arguments.node:
         return meeting_elsewhere(arguments.node, num_nodes, arguments.endpoint, arguments.code)
     if arguments.code is not None:
-        raise ConfigError(N_("`--code` is for the other machines. Name this one with `--node`, or leave out `--code`."))
+        raise ConfigError(
+            N_("`--code` is for the other machines. Say which one this is with `--node`, or leave out `--code`.")
+        )
     return meeting_here(installation, arguments.endpoint)
 
 
@@ -154,7 +156,7 @@ def _say_how_it_is(arguments: argparse.Namespace, run: RunStore, others: list[Sh
     if others and meeting is not None:
         lines += _where(arguments, meeting)
         if run.state().state == "queued":
-            lines.append(say(N_("This machine waits for its devices. Start the others when it has begun.")))
+            lines.append(say(N_("This machine is waiting for its devices. Start the others once it has begun.")))
         lines += machine_lines(run, others)
     show(in_lines(lines))
 
@@ -167,7 +169,9 @@ def _where(arguments: argparse.Namespace, meeting: MachineMeeting) -> list[str]:
     found = ", ".join(f"{one.host} ({one.interface})" for one in addresses)
     return [
         say(
-            N_("The others reach this machine at {endpoint}. Its addresses are {hosts}; choose one with `--endpoint`."),
+            N_(
+                "The other machines reach this one at {endpoint}. Its addresses are {hosts}; choose one with `--endpoint`."
+            ),
             endpoint=meeting.endpoint,
             hosts=found,
         )

@@ -74,7 +74,7 @@ def list_command(arguments: argparse.Namespace) -> int:
     elif known:
         show(say(N_("No runs match. Change the search or the states.")))
     else:
-        show(say(N_("There is no run in {path} yet."), path=root))
+        show(say(N_("There are no runs in {path} yet."), path=root))
     return GOOD
 
 
@@ -83,7 +83,7 @@ def show_command(arguments: argparse.Namespace) -> int:
     run = open_recovered(this_installation().runs, arguments.id)
     row = read_row(run)
     if row is None:
-        raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=run.id)
+        raise RunError(N_("Run {id} was not found; its folder may have been deleted."), id=run.id)
     if arguments.log is not None:
         return _show_log(run, arguments)
     again = reproduction(run)
@@ -150,7 +150,7 @@ def _columns(text: str | None) -> Sequence[str]:
     for column in columns:
         if column not in (KIND, *FIGURES) and column not in KEYS:
             raise RunError(
-                N_("There is no column {column}. Take a key of the config, or one of: {figures}."),
+                N_("There is no column {column}. Use a config key, or one of: {figures}."),
                 column=column[:80],
                 figures=", ".join([KIND, *FIGURES]),
             )

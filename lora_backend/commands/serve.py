@@ -21,7 +21,7 @@ def serve(arguments: argparse.Namespace) -> NoReturn:
     if not APP.is_file():
         raise FlightdeckError(
             N_(
-                "The dashboard is served from a clone of the project, and there is no {path}. Install from the clone: pip install -e ."
+                "The dashboard runs from a clone of the project, but {path} does not exist. Install from the clone: pip install -e ."
             ),
             path=str(APP),
         )

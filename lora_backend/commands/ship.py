@@ -70,22 +70,18 @@ def _request(arguments: argparse.Namespace, subject: Subject, installation: Inst
     limits = {"rank": arguments.rank, "energy": arguments.energy, "max_bytes": bytes_of(arguments.max_size)}
     given = {name: value for name, value in limits.items() if value is not None}
     if len(given) > 1:
-        raise ExportError(
-            N_("`--rank`, `--energy` and `--max-size` are three ways to say one thing. Give one of them.")
-        )
+        raise ExportError(N_("`--rank`, `--energy` and `--max-size` set the same thing. Use only one of them."))
     if arguments.rank is not None and arguments.rank < 1:
-        raise ExportError(N_("`--rank` is a whole number above 0; it cannot be {value}."), value=arguments.rank)
+        raise ExportError(N_("`--rank` must be a whole number above 0, not {value}."), value=arguments.rank)
     if arguments.energy is not None and not 0 < arguments.energy <= 1:
-        raise ExportError(
-            N_("`--energy` is a share above 0 and up to 1; it cannot be {value}."), value=arguments.energy
-        )
+        raise ExportError(N_("`--energy` must be a share above 0 and at most 1, not {value}."), value=arguments.energy)
     to_hub = arguments.to == "hub"
     if to_hub and not REPOSITORY.fullmatch(arguments.repo or ""):
-        raise ExportError(N_("Say where to push to, as in `--repo OWNER/NAME`."))
+        raise ExportError(N_("Say where to push to, for example `--repo OWNER/NAME`."))
     if to_hub and arguments.output is not None:
         raise ExportError(N_("`--to hub` writes no file. Leave out `--output`."))
     if arguments.repo and not to_hub:
-        raise ExportError(N_("`--repo` is for `--to hub` alone."))
+        raise ExportError(N_("`--repo` works only with `--to hub`."))
     output = None if arguments.output is None else str(installation.folder / arguments.output.expanduser())
     base = _placed(arguments.model or _base_of(subject), installation)
     return ExportRequest(
@@ -123,7 +119,7 @@ def bytes_of(words: str | None) -> int | None:
     found = _SIZE.fullmatch(words.strip())
     unit = UNITS.get(found[2].upper()) if found else None
     if found is None or unit is None or float(found[1]) <= 0:
-        raise ExportError(N_("`--max-size` is a size above 0, as in 20MB; it cannot be {value}."), value=words[:80])
+        raise ExportError(N_("`--max-size` must be a size above 0, such as 20MB, not {value}."), value=words[:80])
     return int(float(found[1]) * unit)
 
 
@@ -136,7 +132,7 @@ def _is_wanted(arguments: argparse.Namespace, request: ExportRequest) -> bool:
     if arguments.yes:
         return True
     if not can_ask():
-        raise ExportError(N_("Pushing needs a confirmation, and this is not a terminal. Add `--yes` to push {size} to {repo}."), size=size(found.size_bytes), repo=request.repo_id)  # fmt: skip
+        raise ExportError(N_("Pushing needs confirmation, but this is not a terminal. Add `--yes` to push {size} to {repo}."), size=size(found.size_bytes), repo=request.repo_id)  # fmt: skip
     return ask(say(N_("Push these files? [y/N]"))).strip().lower() in YES
 
 

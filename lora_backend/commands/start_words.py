@@ -23,9 +23,9 @@ def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
     if not start.is_counted:
         return translate(
             N_(
-                "It is not known yet whether it can start on this machine: its rows have not been read with the model's tokenizer. Run `data CONFIG`."
+                "Whether it can start on this machine is not known yet: its rows have not been read with the model's tokenizer. Run `data CONFIG`."
             )
         )
     return translate(
-        N_("It is not known yet whether it can start on this machine. Run `plan` to see how much memory it needs.")
+        N_("Whether it can start on this machine is not known yet. Run `plan` to see how much memory it needs.")
     )

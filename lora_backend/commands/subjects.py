@@ -46,7 +46,7 @@ def adapter_of(words: str) -> Subject:
     subject = subject_of(words)
     if not (subject.adapter / ADAPTER_CONFIG).is_file():
         raise ModelError(
-            N_("The folder {path} holds no adapter: it has no adapter_config.json. Name the folder that has one."),
+            N_("The folder {path} contains no adapter: it has no adapter_config.json. Name the folder that has one."),
             path=str(subject.adapter),
         )
     return subject
@@ -75,9 +75,7 @@ def _of_run(run: RunStore) -> Subject:
     adapter = own_adapter(run.path)
     if not adapter.is_dir():
         raise RunError(
-            N_(
-                "The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."
-            ),
+            N_("Run {id} has no adapter. Let it finish, resume it, or name one of its checkpoints in {folder}."),
             id=run.id,
             folder=str(run.checkpoints),
         )

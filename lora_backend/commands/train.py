@@ -106,9 +106,9 @@ def _before_its_plan(attempt: Attempt) -> Attempt | None:
 def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
     """The run that a launcher made at `--run-dir`, for this process to train."""
     if arguments.set:
-        raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
+        raise ConfigError(N_("`--set` cannot change a run that already exists. Choose another folder."))
     if folder.exit_json.exists():
-        raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
+        raise ConfigError(N_("The run in {path} has ended. Choose another folder."), path=str(folder.path))
     refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
     return folder
 

@@ -45,7 +45,7 @@ def price_of(text: str) -> Price:
     if price is None:
         raise ConfigError(
             N_(
-                "`--price` is an amount above 0 for one GPU and one hour, with a currency if you like, as in 1.5EUR; it cannot be {text}."
+                "`--price` must be the price of one GPU for one hour, above 0, with a currency if you like (1.5EUR), not {text}."
             ),
             text=shorten(text),
         )
@@ -55,7 +55,7 @@ def price_of(text: str) -> Price:
 def count_of(text: str) -> int:
     """A number of rows. Raises `ConfigError` for anything else."""
     if not re.fullmatch(r"[0-9]{1,12}", text.strip()) or int(text) == 0:
-        raise ConfigError(N_("`--rows` is a whole number above 0; it cannot be {text}."), text=shorten(text))
+        raise ConfigError(N_("`--rows` must be a whole number above 0, not {text}."), text=shorten(text))
     return int(text)
 
 

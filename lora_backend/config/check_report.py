@@ -45,14 +45,14 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
     lines += finding_lines(result.findings, language)
     if any(finding.code == FOREIGN for finding in result.findings):
         return in_lines(lines)  # what it says is told by its conversion
-    lines += ["", t(N_("Different from the defaults of train_lora:"))]
+    lines += ["", t(N_("Differences from the defaults of train_lora:"))]
     for key, pair in result.differences.items():
         default, value = (in_short(key, pair[side], language=language) for side in ("default", "value"))
         lines.append(f"  {key}: {default} → {value}")
     if not result.differences:
         lines.append("  " + t(N_("nothing")))
     if result.missing:
-        lines += ["", t(N_("Left to their defaults: {keys}"), keys=", ".join(result.missing))]
+        lines += ["", t(N_("Left at their defaults: {keys}"), keys=", ".join(result.missing))]
     return in_lines(lines)
 
 

@@ -73,12 +73,14 @@ def _yaml_syntax(text: str, line: int | None, reason: str) -> UnreadableError:
 
 def _no_break_space(line: int, character: str) -> UnreadableError:
     values = {"line": line, "code": f"U+{ord(character):04X}"}
-    message = Message(N_("Line {line} holds a no-break space ({code}), which YAML does not take as a space."), values)
+    message = Message(
+        N_("Line {line} contains a no-break space ({code}), which YAML does not treat as a space."), values
+    )
     return UnreadableError(message, line, Message(N_("Replace it with an ordinary space.")))
 
 
 def _not_a_mapping(text: str, line: int = 1) -> UnreadableError:
-    message = Message(N_("The file does not hold keys with values at its top."))
+    message = Message(N_("The file has no keys and values at its top level."))
     remedy = Message(N_("Write one `key: value` per line, for example `model_name: ./my-model`."))
     return UnreadableError(message, line, remedy_of_syntax(text, line) or remedy)
 
@@ -138,7 +140,7 @@ def parse_yaml(text: str) -> Parsed:
     except ReaderError as error:
         line = line_at(text, error.position)
         message = Message(
-            N_("Line {line} holds the character {code}, which YAML does not allow."),
+            N_("Line {line} contains the character {code}, which YAML does not allow."),
             {"line": line, "code": f"U+{error.character:04X}"},
         )
         raise UnreadableError(message, line, Message(N_("Remove that character."))) from error

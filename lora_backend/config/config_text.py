@@ -80,7 +80,7 @@ def decode_config(data: bytes, name: str = "config.yaml") -> ConfigDocument:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        message = Message(N_("The file is not UTF-8 text (first at line {line})."), {"line": line})
+        message = Message(N_("The file is not UTF-8 text (the first error is on line {line})."), {"line": line})
         return _unreadable("", file_format, message, line)
     return parse_config(text, file_format)
 

@@ -32,7 +32,7 @@ def with_values(text: str, changes: Mapping[str, Any]) -> str:
     """
     document = parse_config(text)
     if not document.is_readable:
-        raise ConfigError(N_("The text cannot be read, so no key can be set in it. Fix it first."))
+        raise ConfigError(N_("The text cannot be read, so no key can be set in it. Fix the text first."))
     wanted = Patch(changes).applied_to(document.values)
     with suppress(UncutError, ValueError):
         written = edited(text, document.values, changes)

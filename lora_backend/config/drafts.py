@@ -203,7 +203,7 @@ def revision_of(text: str) -> str:
 
 
 def _gone(draft_id: str) -> ConfigError:
-    return ConfigError(N_("There is no draft {id} (any more). Start a new one."), id=draft_id)
+    return ConfigError(N_("Draft {id} does not exist; it may have been deleted. Start a new one."), id=draft_id)
 
 
 def new_draft(root: Path, text: str) -> Draft:
@@ -242,7 +242,7 @@ def delete_draft(root: Path, draft_id: str) -> None:
             open_draft(root, draft_id)  # another may have deleted it before the locks were had
             draft.path.replace(root / BIN / draft_id)
     except Timeout as error:
-        raise ConfigError(N_("Draft {id} is being launched. Delete it after that."), id=draft_id) from error
+        raise ConfigError(N_("Draft {id} is being launched. Delete it once that is done."), id=draft_id) from error
 
 
 def restore_draft(root: Path, draft_id: str) -> Draft:

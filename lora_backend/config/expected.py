@@ -54,7 +54,7 @@ def _in_words(annotation: Any, metadata: list[Any]) -> Message:
         return _number(N_("a number"), metadata)
     patterns = [str(item.pattern) for item in metadata if isinstance(item, StringConstraints) and item.pattern]
     if any("/" in pattern and "[^/" not in pattern for pattern in patterns):
-        return Message(N_("a kernel of the hub, as in kernels-community/flash-attn2"))
+        return Message(N_("a kernel on the hub, such as kernels-community/flash-attn2"))
     if patterns:
         return Message(N_("a folder's name, without slashes or a leading dot"))
     return Message(N_("a text"))

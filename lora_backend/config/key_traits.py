@@ -44,15 +44,15 @@ ResumeWord = Literal[
 ]
 ON_RESUME: dict[ResumeWord, OnResume] = {
     "saving": OnResume("safe", N_("Affects what is written and when, not what is learned.")),
-    "from_here": OnResume("safe", N_("Counts from the step on that the run has reached.")),
-    "place": OnResume("safe", N_("Sets where the computing happens. Another device rounds differently, so the curve continues close to, but not exactly as, before.")),
-    "same_sum": OnResume("safe", N_("Computes the same sums in another way. They round differently, so the curve continues close to, but not exactly as, before.")),
-    "same_rows": OnResume("same_rows", N_("It changes the rows of a step ({old} → {new}), and with them the place in the data. Keep `target_batch_size` at {old}.")),
-    "same_packing": OnResume("same_packing", N_("Packed lines are other steps than rows are, and the place in the data is counted in them. Keep `batching: {old}`.")),
-    "schedule": OnResume("restarts_schedule", N_("The learning rate's schedule is computed anew and entered at the step that the run has reached.")),
+    "from_here": OnResume("safe", N_("Takes effect from the step that the run has reached.")),
+    "place": OnResume("safe", N_("Sets which devices compute. Another device rounds differently, so the curve will be close to, but not exactly, what it would have been.")),
+    "same_sum": OnResume("safe", N_("Computes the same result in another way. Rounding differs, so the curve will be close to, but not exactly, what it would have been.")),
+    "same_rows": OnResume("same_rows", N_("It changes the rows per step ({old} → {new}), and so the position in the data. Keep `target_batch_size` at {old}.")),
+    "same_packing": OnResume("same_packing", N_("A step of packed lines covers other data than a step of rows, so the position in the data would be wrong. Keep `batching: {old}`.")),
+    "schedule": OnResume("restarts_schedule", N_("The learning rate schedule is recomputed and continues from the step that the run has reached.")),
     "model": OnResume("refused", N_("It would be another model, and the checkpoint is of this one.")),
-    "adapter": OnResume("refused", N_("The checkpoint's adapter has the form that the run began with.")),
-    "data": OnResume("refused", N_("The run would go on in other data than it has read so far.")),
+    "adapter": OnResume("refused", N_("The checkpoint's adapter has the shape that the run began with.")),
+    "data": OnResume("refused", N_("The run would continue with data other than it has read so far.")),
     "optimizer": OnResume("same_states", N_("The checkpoint holds the state of the optimizer that the run began with.")),
 }  # fmt: skip
 """What a changed key touches → what that means for a run that is resumed."""

@@ -27,8 +27,8 @@ HubKernel = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+(@[\w.-]+
 
 _WHOLE = N_("`{key}: {word}` is made for training all weights of a model, not an adapter.")
 _SWITCHES = N_("`{key}: {word}` keeps two sets of weights, and training here would evaluate and save the wrong one.")
-_DEVICE = N_("`{key}: {word}` runs on devices other than NVIDIA GPUs and CPUs.")
-_ARGUMENTS = N_("`{key}: {word}` needs arguments of its own, which a training config has no key for.")
+_DEVICE = N_("`{key}: {word}` runs only on devices other than NVIDIA GPUs and CPUs.")
+_ARGUMENTS = N_("`{key}: {word}` needs extra arguments that a training config has no keys for.")
 _METRIC = N_("`{key}: {word}` follows a metric, which training here does not pass to it.")
 _RENAMED = N_("`{key}: {word}` is the name in older versions of transformers.")
 

@@ -43,7 +43,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "four_bit_24gb",
             N_("QLoRA on one 24 GB GPU"),
-            N_("Models of 7 to 14 billion parameters in 4 bits on one GPU of 24 GB (QLoRA): every linear layer, checkpointing, accumulated batches."),
+            N_("Models of 7 to 14 billion parameters in 4 bits on one GPU of 24 GB (QLoRA): every linear layer, gradient checkpointing, gradient accumulation."),
             {
                 "quantization": "nf4", "max_length": 1024, "r": 16, "alpha": 32, "lora_dropout": 0.05, "batch_size": 1,
                 "target_batch_size": 16, "gradient_checkpointing": True,

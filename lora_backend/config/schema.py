@@ -58,17 +58,17 @@ class TrainingConfig(BaseModel):
         group="model", common=True, on_resume="data", path="rows", portable=False,
     )
     datasets: DatasetShares | None = key(
-        None, N_("Several data sets in the place of `dataset`: each a `path`, a `share` (1, the default: each row once an epoch; 0.5: one half of its rows in one epoch and the other half in the next; 2: each row twice) and, if it has several, a `split`."),
+        None, N_("Several data sets instead of `dataset`: each has a `path`, a `share` (1, the default: each row once per epoch; 0.5: one half of its rows in one epoch and the other half in the next; 2: each row twice) and, if it has several, a `split`."),
         group="model", on_resume="data", path="rows", portable=False, affects={"steps"},
     )
     data_format: DataFormat = key("auto", N_("Form of the rows. auto: detected from the first of them."),
         group="model", on_resume="data",
     )
     data_columns: dict[str, Text] | None = key(
-        None, N_("For columns of any name: each part of the form, and the column that holds it (prompt: question_en)."),
+        None, N_("For columns with other names: each part of the form, and its column (prompt: question_en)."),
         group="model", on_resume="data",
     )
-    max_bad_rows: int = key(0, N_("Rows that cannot be trained on are left out, up to so many; with more of them, training does not start."),
+    max_bad_rows: int = key(0, N_("Up to this many rows that cannot be trained on are left out; with more, training does not start."),
         group="model", unit=N_("rows"), ge=0, on_resume="data", affects={"steps"},
     )
     max_length: int = key(1024, N_("Longer rows are cut off at this many tokens."),
@@ -77,11 +77,11 @@ class TrainingConfig(BaseModel):
             "axolotl": "sequence_len"},
     )
     truncation: Truncation = key(
-        "cut_answer", N_("What becomes of a row that is longer than max_length: drop leaves it out, cut_answer cuts its end, cut_prompt cuts the beginning of its prompt."),
+        "cut_answer", N_("What happens to a row longer than max_length: drop leaves it out, cut_answer cuts its end, cut_prompt cuts the start of its prompt."),
         group="model", on_resume="data",
     )
     train_on: TrainOn = key(
-        "all_answers", N_("What is learned of a row: all_answers, last_answer, or everything (prompts and questions as well)."),
+        "all_answers", N_("What the model learns from a row: all_answers, last_answer, or everything (prompts and questions as well)."),
         group="model", on_resume="data",
     )
     attn_implementation: Attention | HubKernel | None = key(
@@ -94,29 +94,29 @@ class TrainingConfig(BaseModel):
     )
 
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential", "cpu"] | dict[str, int | str] | None = key(
-        None, N_("Where modules live: a word of accelerate's, or a map of module to device. Unset: one device."),
+        None, N_("Where modules go: one of accelerate's keywords, or a map of module to device. Unset: one device."),
         group="devices", on_resume="place", affects={"memory"}, foreign={"axolotl": "device_map"},
     )
     use_balanced_device_map: bool = key(False, N_("Spreads the blocks over the GPUs so that the busiest one has as much room as possible."),
         group="devices", on_resume="place", affects={"memory"},
     )
-    force_balance: bool = key(False, N_("Uses every GPU, even with less than min_memory_gb free, and stops where that cannot be done."),
+    force_balance: bool = key(False, N_("Uses every GPU, even with less than min_memory_gb free; stops if that is not possible."),
         group="devices", on_resume="place", plans=True, affects={"memory"},
     )
     exclude_cpu: bool = key(
-        True, N_("Keeps every block on a GPU. False: what fits on none lives in host memory, where it does not train."),
+        True, N_("Keeps every block on a GPU. False: blocks that fit on no GPU stay in host memory, where they do not train."),
         group="devices", on_resume="place", affects={"memory"},
     )
-    min_memory_gb: float = key(2.0, N_("A GPU with less free memory than this is left out."),
+    min_memory_gb: float = key(2.0, N_("GPUs with less free memory than this are not used."),
         group="devices", unit="GiB", ge=0, on_resume="place", plans=True, affects={"memory"},
     )
 
     strategy: Strategy = key(
-        "auto", N_("How GPUs share the work. single: one of them; layer_split: each holds some of the blocks; ddp: each holds the whole model and takes its share of a step's micro-batches; fsdp: the same, and each holds a share of the weights. auto: the fastest that fits."),
+        "auto", N_("How GPUs share the work. single: only one works; layer_split: each holds some of the blocks; ddp: each holds the whole model and takes its share of a step's micro-batches; fsdp: the same, but each holds only a share of the weights. auto: the fastest that fits."),
         group="devices", on_resume="place", plans=True, affects={"memory"},
     )
     num_processes: int | None = key(
-        None, N_("Processes of ddp and fsdp on each machine, one a GPU; on a CPU they share its cores. Unset: one for each GPU that a step has a micro-batch for."),
+        None, N_("Processes of ddp and fsdp on each machine, one per GPU; on a CPU they share its cores. Unset: one for each GPU that a step has a micro-batch for."),
         group="devices", unit=N_("processes"), ge=1, le=64, on_resume="place", plans=True, affects={"memory"},
     )
     num_nodes: int = key(1, N_("Machines that train together, each with `num_processes` processes."),
@@ -145,7 +145,7 @@ class TrainingConfig(BaseModel):
         group="adapter", common=True, on_resume="adapter", affects={"memory", "ranks"},
         foreign={"peft": "layers_to_transform", "axolotl": "peft_layers_to_transform"},
     )
-    lora_dropout: float = key(0.0, N_("Share of the adapter's input that is dropped at random while training."),
+    lora_dropout: float = key(0.0, N_("Share of the adapter's input that is randomly dropped during training."),
         group="adapter", common=True, ge=0, lt=1, on_resume="adapter", affects={"memory"},
         foreign={"peft": "lora_dropout", "trl": "lora_dropout", "llamafactory": "lora_dropout",
             "llamafactory_v1": "peft_config.lora_dropout", "unsloth": "lora.lora_dropout", "axolotl": "lora_dropout"},
@@ -181,17 +181,17 @@ class TrainingConfig(BaseModel):
         group="adapter", on_resume="adapter", foreign={"peft": "init_lora_weights", "axolotl": "peft_init_lora_weights"},
     )
     init_from_adapter: Text | None = key(
-        None, N_("Adapter whose weights the fresh one begins with: its folder, or its id in the hub's cache. Ranks, scale, targets and base model must be those of this config."),
+        None, N_("Adapter to start from: its folder, or its id in the hub's cache. Ranks, scaling, targets and base model must match this config."),
         group="adapter", on_resume="adapter", path="adapter", portable=False,
         foreign={"llamafactory": "adapter_name_or_path", "llamafactory_v1": "peft_config.adapter_name_or_path", "axolotl": "lora_model_dir"},
     )
 
-    num_epochs: Positive = key(3, N_("How often training goes through the data."),
+    num_epochs: Positive = key(3, N_("How many times training goes through the data."),
         group="training", common=True, unit=N_("epochs"),
         on_resume="schedule", plans=True, affects={"steps"}, trainer="num_train_epochs",
         foreign={"llamafactory_v1": "num_train_epochs", "axolotl": "num_epochs"},
     )
-    max_steps: int | None = key(None, N_("Ends training after this many optimizer steps, whatever num_epochs says."),
+    max_steps: int | None = key(None, N_("Ends training after this many optimizer steps, regardless of num_epochs."),
         group="training", unit=N_("steps"), ge=1, on_resume="schedule", affects={"steps"}, trainer="max_steps",
         foreign={"axolotl": "max_steps"},
     )
@@ -219,16 +219,16 @@ class TrainingConfig(BaseModel):
         on_resume="same_rows", plans=True, affects={"memory", "steps"},
     )
     precision: Literal["auto", "fp32", "fp16", "bf16"] = key(
-        "auto", N_("Number format. auto: bf16 where the device computes it, else fp16 on a GPU, else fp32."),
+        "auto", N_("Number format. auto: bf16 where the device supports it, else fp16 on a GPU, else fp32."),
         group="training", common=True, on_resume="model", plans=True, affects={"memory"},
     )
-    gradient_checkpointing: bool = key(False, N_("Saves memory by computing activations twice; a step takes up to 50 % longer."),
+    gradient_checkpointing: bool = key(False, N_("Saves memory by computing activations twice; a step takes up to 50% longer."),
         group="training", common=True,
         on_resume="same_sum", plans=True, affects={"memory"}, trainer="gradient_checkpointing",
         foreign={"axolotl": "gradient_checkpointing"},
     )
     batching: Batching = key(
-        "auto", N_("How rows share a forward pass. flat: one behind the other, without padding; padded: all as long as the longest; packed: lines of max_length tokens, filled with as many rows as fit, and batch_size counts lines. auto: flat where the model allows it, else padded."),
+        "auto", N_("How rows share a forward pass. flat: one after another, without padding; padded: all as long as the longest; packed: lines of max_length tokens, filled with as many rows as fit, and batch_size counts lines. auto: flat where the model allows it, else padded."),
         group="training", on_resume="same_packing", plans=True, affects={"memory", "steps"},
     )
     fused_lora: bool = key(
@@ -236,7 +236,7 @@ class TrainingConfig(BaseModel):
         group="training", on_resume="same_sum", affects={"memory"},
     )
     torch_compile: bool = key(
-        False, N_("Compiles norms and feed-forward layers with torch.compile: faster steps behind a start that takes up to a minute longer."),
+        False, N_("Compiles norms and feed-forward layers with torch.compile: steps are faster, but the start takes up to a minute longer."),
         group="training", on_resume="same_sum", trainer="torch_compile",
     )
     loss_type: Literal["auto", "nll", "chunked_nll"] = key(
@@ -244,11 +244,11 @@ class TrainingConfig(BaseModel):
         group="training", on_resume="same_sum", plans=True, affects={"memory"}, foreign={"trl": "loss_type"},
     )
     label_smoothing_factor: float = key(
-        0.0, N_("Share of each target's weight that is spread over all words of the vocabulary; evaluations are smoothed alike."),
+        0.0, N_("Share of each target's weight that is spread over the whole vocabulary; evaluations are smoothed in the same way."),
         group="training", ge=0, lt=1, on_resume="from_here", trainer="label_smoothing_factor",
     )
     neftune_noise_alpha: Positive | None = key(
-        None, N_("NEFTune: strength of the noise on the embeddings while training, usually 5 to 15; an example's own length counts, without padding. Unset: none."),
+        None, N_("NEFTune: strength of the noise on the embeddings while training, usually 5 to 15; scaled by each row's own length, without padding. Unset: none."),
         group="training", on_resume="from_here", trainer="neftune_noise_alpha",
         foreign={"axolotl": "neftune_noise_alpha"},
     )
@@ -257,7 +257,7 @@ class TrainingConfig(BaseModel):
         foreign={"axolotl": "optimizer"},
     )
     loraplus_lr_ratio: float | None = key(
-        None, N_("LoRA+: the B's learn at so many times `learning_rate`, which is the A's; 16 is usual, with half the rate. Adapters of embeddings learn at 1e-6. Unset: all at one rate."),
+        None, N_("LoRA+: the B matrices learn at this many times `learning_rate`, which is the rate of the A matrices; 16 is usual, with half the rate. Adapters of embeddings learn at 1e-6. Unset: one rate for all."),
         group="training", ge=1, on_resume="optimizer",
         foreign={"llamafactory": "loraplus_lr_ratio", "axolotl": "loraplus_lr_ratio"},
     )
@@ -265,7 +265,7 @@ class TrainingConfig(BaseModel):
         group="training", ge=0, le=1, on_resume="from_here", trainer="weight_decay",
         foreign={"unsloth": "training.weight_decay", "axolotl": "weight_decay"},
     )
-    max_grad_norm: float = key(1.0, N_("Gradients are scaled down to this norm; 0 leaves them."),
+    max_grad_norm: float = key(1.0, N_("Clips gradients to this norm; 0 turns clipping off."),
         group="training", ge=0, on_resume="from_here", trainer="max_grad_norm",
         foreign={"llamafactory_v1": "max_grad_norm", "axolotl": "max_grad_norm"},
     )
@@ -273,7 +273,7 @@ class TrainingConfig(BaseModel):
         group="training", unit=N_("hours"), on_resume="saving",
     )
     deterministic: bool = key(
-        False, N_("Allows only algorithms that always round alike: on GPUs slower, but a resumed run is then bit-identical."),
+        False, N_("Allows only algorithms that always round the same way: slower on GPUs, but a resumed run is bit-identical."),
         group="training", on_resume="same_sum",
     )
     seed: int = key(42, N_("Seed of every random choice."),
@@ -281,14 +281,14 @@ class TrainingConfig(BaseModel):
         foreign={"llamafactory_v1": "seed", "unsloth": "training.random_seed", "axolotl": "seed"},
     )
 
-    val_size: float = key(0.0, N_("Share of the rows that is held out for evaluation."),
+    val_size: float = key(0.0, N_("Share of the rows held out for evaluation."),
         group="evaluation", common=True, ge=0, lt=1, on_resume="data", affects={"steps"},
         foreign={"llamafactory": "val_size", "axolotl": "val_set_size"},
     )
-    eval_dataset: Text | None = key(None, N_("Rows to evaluate on in a file of their own, in the place of `val_size`."),
+    eval_dataset: Text | None = key(None, N_("A separate file of rows to evaluate on, instead of `val_size`."),
         group="evaluation", on_resume="saving", path="rows", portable=False,
     )
-    eval_strategy: Literal["no", "steps", "epoch"] = key("no", N_("When the held-back rows, or those of `eval_dataset`, are evaluated."),
+    eval_strategy: Literal["no", "steps", "epoch"] = key("no", N_("When to evaluate the held-out rows, or those of `eval_dataset`."),
         group="evaluation", on_resume="saving", trainer="eval_strategy", foreign={"axolotl": "eval_strategy"},
     )
     eval_steps: int | None = key(None, N_("Steps between evaluations, for `eval_strategy: steps`."),
@@ -296,39 +296,39 @@ class TrainingConfig(BaseModel):
         foreign={"axolotl": "eval_steps"},
     )
     load_best_model_at_end: bool = key(
-        False, N_("Ends with the adapter of the best checkpoint in the place of the last one's. That checkpoint is always kept; with `eval_strategy: epoch` there is one after every epoch."),
+        False, N_("Ends with the adapter of the best checkpoint instead of the last one. That checkpoint is always kept; with `eval_strategy: epoch` there is one after every epoch."),
         group="evaluation", on_resume="saving", trainer="load_best_model_at_end",
         foreign={"axolotl": "load_best_model_at_end"},
     )
     metric_for_best_model: BestFigure | None = key(
-        None, N_("The figure of an evaluation that tells the best checkpoint: loss, or token_accuracy, the share of tokens that the model would have chosen itself; `eval_` may stand before it. Unset: loss."),
+        None, N_("The metric that decides which checkpoint is best: loss, or token_accuracy, the share of tokens that the model would have chosen itself; with or without `eval_` in front. Unset: loss."),
         group="evaluation", on_resume="saving", trainer="metric_for_best_model",
         foreign={"axolotl": "metric_for_best_model"},
     )
     greater_is_better: bool | None = key(
-        None, N_("Whether a higher `metric_for_best_model` is the better one. Unset: as the figure means it, so not for a loss."),
+        None, N_("Whether a higher `metric_for_best_model` is better. Unset: depends on the metric; for a loss, lower is better."),
         group="evaluation", on_resume="saving", trainer="greater_is_better",
         foreign={"axolotl": "greater_is_better"},
     )
     early_stopping_patience: int | None = key(
-        None, N_("Ends training once so many evaluations in a row have not improved `metric_for_best_model`. Unset: never."),
+        None, N_("Ends training after this many evaluations in a row without an improvement of `metric_for_best_model`. Unset: never."),
         group="evaluation", unit=N_("evaluations"), ge=1, on_resume="saving",
         foreign={"llamafactory": "early_stopping_steps", "axolotl": "early_stopping_patience"},
     )
     early_stopping_threshold: float = key(
-        0.0, N_("By how much an evaluation has to be better than the best before it, to count as an improvement for `early_stopping_patience`."),
+        0.0, N_("How much better than the previous best an evaluation must be to count as an improvement for `early_stopping_patience`."),
         group="evaluation", ge=0, on_resume="saving",
     )
     questions: Text | None = key(
-        None, N_("JSONL of questions that the base model and the adapter both answer at the end; see the documentation."),
+        None, N_("JSONL file of questions that the base model and the adapter both answer at the end; see the documentation."),
         group="evaluation", on_resume="saving", path="rows", portable=False,
     )
     sample_every_steps: int | None = key(
-        None, N_("Has the adapter answer the first eight of `questions` every so many steps while it trains. Unset: only at the end."),
+        None, N_("Steps between the adapter's answers to the first eight `questions` during training. Unset: only at the end."),
         group="evaluation", unit=N_("steps"), ge=1, on_resume="saving",
     )
 
-    output_dir: Text = key("adapters", N_("Where finished adapters are published; a relative path counts from the workspace."),
+    output_dir: Text = key("adapters", N_("Where finished adapters are published; relative paths start at the workspace."),
         group="saving", on_resume="saving", path="published", portable=False, trainer="output_dir",
         foreign={"llamafactory_v1": "output_dir", "unsloth": "training.output_dir", "axolotl": "output_dir"},
     )
@@ -341,7 +341,7 @@ class TrainingConfig(BaseModel):
     knowledge_type: Name | None = key(None, N_("Third folder below output_dir."),
         group="saving", on_resume="saving", path="published", portable=False,
     )
-    overwrite: bool = key(False, N_("Replace an adapter that is already published there; the old one goes to the trash."),
+    overwrite: bool = key(False, N_("Replaces an adapter that is already published there; the old one goes to the trash."),
         group="saving", on_resume="saving", portable=False,
     )
     save_steps: int = key(500, N_("Steps between checkpoints."),
@@ -349,7 +349,7 @@ class TrainingConfig(BaseModel):
         foreign={"axolotl": "save_steps"},
     )
     save_total_limit: int | None = key(
-        3, N_("How many of the last checkpoints are kept, at least two, beside the one of the best evaluation. Unset: all."),
+        3, N_("How many of the latest checkpoints to keep (at least 2), besides the best one. Unset: all."),
         group="saving", ge=1, on_resume="saving", trainer="save_total_limit",
         foreign={"llamafactory_v1": "save_total_limit", "axolotl": "save_total_limit"},
     )
@@ -358,14 +358,14 @@ class TrainingConfig(BaseModel):
         foreign={"llamafactory_v1": "logging_steps", "unsloth": "logging.log_frequency", "axolotl": "logging_steps"},
     )
     report_to: Literal["none"] | Tracker | Trackers = key(
-        "none", N_("Trackers that get the curves as well, one or a list; each is a package of its own, and takes its secrets from the environment."),
+        "none", N_("Trackers that also get the curves, one or a list; each is a separate package and takes its secrets from the environment."),
         group="saving", on_resume="saving", trainer="report_to",
     )
 
-    check_r_consistency: bool = key(False, N_("Warn when a LoRA layer of the loaded model does not have the expected rank."),
+    check_r_consistency: bool = key(False, N_("Warns if a LoRA layer of the loaded model does not have the expected rank."),
         group="checks", common=True, on_resume="saving",
     )
-    strict_r_check: bool = key(False, N_("Stop before the first step when a layer does not have the expected rank."),
+    strict_r_check: bool = key(False, N_("Stops before the first step if a layer does not have the expected rank."),
         group="checks", common=True, on_resume="saving",
     )
     # fmt: on

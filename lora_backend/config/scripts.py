@@ -88,7 +88,7 @@ def script_defaults(source: str) -> ScriptDefaults:
     if sum(source.count(mark) * weight for mark, weight in _MARKS.items()) > MAX_MARKS:
         raise ConfigError(
             N_(
-                "The script holds too many expressions to be read here. Give the source of a training script, without generated tables."
+                "The script has too many expressions to be read here. Use the source of a training script, without generated tables."
             )
         )
     try:
@@ -100,7 +100,7 @@ def script_defaults(source: str) -> ScriptDefaults:
     except ConfigError:
         raise
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte; brackets in brackets in brackets
-        raise ConfigError(N_("The script cannot be read as Python. Give the source of a training script.")) from error
+        raise ConfigError(N_("The script cannot be read as Python. Use the source of a training script.")) from error
 
 
 def _defaults_in(tree: ast.Module) -> ScriptDefaults:
@@ -145,12 +145,12 @@ def _holds_nothing(remarks: Sequence[Remark]) -> ConfigError:
     """Why there is nothing to compare with, and which file would do."""
     if remarks:
         return ConfigError(
-            N_("The script holds no defaults of its own. {remark} Give the config or command that it is started with."),
+            N_("The script has no defaults of its own. {remark} Use the config or command that starts it."),
             remark=remarks[0].message,
         )
     return ConfigError(
         N_(
-            "The script holds no defaults: no add_argument, no dataclass, no dict at its top, no call of a config. Give another file."
+            "The script has no defaults: no add_argument, no dataclass, no dict at its top level, no call of a config. Use another file."
         )
     )
 
@@ -173,7 +173,7 @@ def _add(
         return
     if value is ABSENT:
         remarks.append(
-            Remark(found.line, name, Message(N_("`{name}` has no default; it must be given."), {"name": name}))
+            Remark(found.line, name, Message(N_("`{name}` has no default, so it must be set."), {"name": name}))
         )
         lines.setdefault(name, found.line)
         return
@@ -181,7 +181,7 @@ def _add(
     if name in values:
         if values[name] != value:
             message = Message(
-                N_("`{name}` has another default on line {line}; that one is taken."),
+                N_("`{name}` has another default on line {line}, which is used."),
                 {"name": name, "line": lines[name]},
             )
             remarks.append(Remark(found.line, name, message))

@@ -55,7 +55,7 @@ def refuse_too_much(text: str, file_format: Literal["json", "toml"]) -> None:
         if all_dots > MAX_DOTS:
             raise RefusedError(
                 _line(text, token),
-                N_("On line {line} the file goes over {limit} dots in its keys."),
+                N_("The file has more than {limit} dots in its keys, first exceeded on line {line}."),
                 FEWER,
                 limit=MAX_DOTS,
             )

@@ -30,7 +30,9 @@ def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
         return _cache(config, key)
     if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
         values = {"key": key, "code": f"U+{ord(odd):04X}"}
-        message = Message(N_("`{key}` is not a key of a training config: it holds a no-break space ({code})."), values)
+        message = Message(
+            N_("`{key}` is not a key of a training config: it contains a no-break space ({code})."), values
+        )
     carried = meaning(key, config.values)
     if carried is not None:
         return _known(config, key, carried, message)

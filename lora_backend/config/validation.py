@@ -49,7 +49,7 @@ def refuse_errors(result: CheckResult) -> None:
     said = [part for finding in errors[:MOST_NAMED] for part in _words_of(finding)]
     if len(errors) > MOST_NAMED:
         rest = len(errors) - MOST_NAMED
-        said.append(Message(N_("And {count} more; `python -m lora_backend check` names them all."), {"count": rest}))
+        said.append(Message(N_("And {count} more; `python -m lora_backend check` lists them all."), {"count": rest}))
     raise ErrorsInConfigError(
         Plural("The config has {count} error: {errors}", "The config has {count} errors: {errors}"),
         findings=errors,

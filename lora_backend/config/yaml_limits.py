@@ -19,8 +19,10 @@ MAX_KEYS, MAX_VALUES = 2_000, 10_000
 MAX_TAG_LENGTH = 2_000
 MAX_DEPTH = 100
 """Lists and mappings that are open at once."""
-TOO_MANY_KEYS = N_("On line {line} the file goes over {limit} keys.")
-TOO_MANY_VALUES = N_("On line {line} the file goes over {limit} values, aliases (& and *) written out.")
+TOO_MANY_KEYS = N_("The file has more than {limit} keys, first exceeded on line {line}.")
+TOO_MANY_VALUES = N_(
+    "The file has more than {limit} values, counting what aliases (& and *) repeat, first exceeded on line {line}."
+)
 TOO_DEEP = N_("Line {line} is nested too deeply for a config: more than {limit} levels.")
 FEWER = N_("Remove what is not a setting, or name layers by a pattern instead of one by one.")
 _READ_AS = {
@@ -63,9 +65,7 @@ class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused
         is_alias, opens, before = isinstance(event, AliasEvent), isinstance(event, CollectionStartEvent), self.size
         self.size += self.sizes.get(event.anchor, 0) if is_alias else 1
         if math.isinf(self.size):
-            raise RefusedError(
-                line, N_("The alias `*{name}` on line {line} is inside of its own meaning."), name=event.anchor
-            )
+            raise RefusedError(line, N_("The alias `*{name}` on line {line} refers to itself."), name=event.anchor)
         if self.size > MAX_VALUES:
             raise RefusedError(line, TOO_MANY_VALUES, FEWER, limit=MAX_VALUES)
         self.num_keys += isinstance(parent, MappingNode) and index is None
@@ -90,7 +90,7 @@ def refuse_long_tags(text: str) -> None:
         line = text.count("\n", 0, text.index(longest)) + 1
         raise RefusedError(
             line,
-            N_("Line {line} holds a tag or a word with `!` of more than {limit} characters. Shorten it."),
+            N_("Line {line} has a tag or a word with `!` of more than {limit} characters. Shorten it."),
             limit=MAX_TAG_LENGTH,
         )
 
@@ -166,7 +166,7 @@ def _refuse_repeated_entry(omap: Node) -> None:
             if name in found:
                 raise RefusedError(
                     line,
-                    N_("`{key}` stands twice, on line {first} and again on line {second}."),
+                    N_("`{key}` appears twice, on line {first} and again on line {second}."),
                     key=name[:80],
                     first=found[name],
                     second=line,

@@ -72,12 +72,12 @@ def remedy_of_syntax(text: str, line: int) -> Message | None:
     lines = text.splitlines()
     numbers = [number for number in (line, _content_before(lines, line)) if 1 <= number <= len(lines)]
     if any(re.match(r"\s*\t", lines[number - 1]) for number in numbers):
-        return Message(N_("Indent with spaces; YAML takes no tabs."))
+        return Message(N_("Indent with spaces; YAML does not allow tabs."))
     for number in numbers:
         found = next(filter(is_full_width, _without_comment(lines[number - 1])), None)
         if found is not None:
             return Message(
-                N_("Line {line} holds the full-width character {found}. Write the ordinary {plain} instead."),
+                N_("Line {line} contains the full-width character {found}. Write the ordinary {plain} instead."),
                 {"line": number, "found": found, "plain": shorten(to_ascii(found))},
             )
     return None

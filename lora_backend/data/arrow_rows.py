@@ -65,7 +65,7 @@ def _rows(batches: Iterator[Any], name: str, kind: str) -> Iterator[RawRow]:
         ) from error
     except UnicodeDecodeError:
         raise DataError(
-            N_("Row {row} of {file} holds text that is not UTF-8. Write the file anew."), row=number + 1, file=name
+            N_("Row {row} of {file} contains text that is not UTF-8. Write the file again."), row=number + 1, file=name
         ) from None
 
 

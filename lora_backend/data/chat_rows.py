@@ -101,9 +101,7 @@ def chat_of(
     _refuse_order(messages)
     if system not in (None, ""):
         if any(message["role"] == "system" for message in messages):
-            raise BadRowError(
-                N_("`system` stands beside `{key}`, which has a system turn too; keep one of them"), key=key
-            )
+            raise BadRowError(N_("`system` and `{key}` both have a system turn; keep one of them"), key=key)
         messages.insert(0, {"role": "system", "content": text_of(system, "system")})
         untrained = {place + 1 for place in untrained}
     return Chat(tuple(messages), tools_of(tools), frozenset(untrained))
@@ -152,7 +150,7 @@ def _part(part: Any, key: str) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind in IMAGES or (kind != "text" and kind != "input_text"):
-            raise BadRowError(N_("`{key}` holds {what}, but only text is trained on"), key=key, what=str(kind)[:60])
+            raise BadRowError(N_("`{key}` contains {what}, but only text is trained on"), key=key, what=str(kind)[:60])
         part = part.get("text")
     if not isinstance(part, str):
         raise BadRowError(N_("`{key}` must be a text"), key=key)
@@ -189,7 +187,7 @@ def _unknown(turn: Mapping[str, Any], keys: TurnKeys) -> Iterator[str]:
 
 def _unknown_role(word: Any, number: int, keys: TurnKeys) -> BadRowError:
     if word is None:
-        return BadRowError(N_("turn {turn} has no `{key}`, which says who speaks"), turn=number, key=keys.role)
+        return BadRowError(N_("turn {turn} has no `{key}` to say who speaks"), turn=number, key=keys.role)
     return BadRowError(
         N_("turn {turn} has the role {role}; known are {known}"),
         turn=number,

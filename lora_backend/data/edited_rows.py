@@ -38,7 +38,7 @@ def checked_row(text: str, row: int) -> str:
     try:
         found = load_json(text.encode("utf-8", "surrogatepass"), f"row {row}")
     except UnicodeDecodeError as error:
-        raise DataError(N_("Row {row} holds half of a character. Remove it."), row=row) from error
+        raise DataError(N_("Row {row} contains half of a character. Remove it."), row=row) from error
     except ValueError as error:
         reason = str(getattr(error, "msg", error))
         line = getattr(error, "lineno", 1)

@@ -56,7 +56,7 @@ def _prompt_completion(values: Values, columns: Mapping[str, str], row: Values, 
     for part in ("system", "tools"):
         if values.get(part):
             raise BadRowError(
-                N_("`{part}` stands beside the texts `{prompt}` and `{completion}`, which no template writes; put it into `{prompt}`, or say `data_format: question_answer` to write the row as a chat"),
+                N_("`{part}` appears next to the texts `{prompt}` and `{completion}`, which no template writes; put it into `{prompt}`, or set `data_format: question_answer` to write the row as a chat"),
                 part=columns[part],
                 prompt=columns["prompt"],
                 completion=columns["completion"],

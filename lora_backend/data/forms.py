@@ -122,7 +122,9 @@ class FoundForm:
         rivals = [] if self.is_said else [key for key in RIVALS.get(self.form, ()) if key in rest]
         if rivals:
             raise BadRowError(
-                N_("`{rival}` stands beside `{own}`; remove one of them, or say by `data_format: {form}` which counts"),
+                N_(
+                    "`{rival}` and `{own}` are both there; remove one of them, or say which counts with `data_format: {form}`"
+                ),
                 rival=rivals[0],
                 own=self.columns[next(iter(FORMS[self.form].needed))],
                 form=self.form,
@@ -135,7 +137,7 @@ class FoundForm:
         other = _matching(row)
         if other is not None and other != self.form and self.columns[part] not in row:
             return BadRowError(
-                N_("it is written as {other}, and the rows before it as {form}; keep them in files of their own"),
+                N_("it is written as {other}, but the rows before it as {form}; put them in separate files"),
                 other=other,
                 form=self.form,
             )
@@ -181,7 +183,7 @@ def why_no_columns(data_format: DataFormat, data_columns: Mapping[str, str]) -> 
         return None
     if data_format != "auto":
         return Message(
-            N_("`data_columns` may name {parts} for `data_format: {form}`."),
+            N_("With `data_format: {form}`, `data_columns` can name {parts}."),
             {"parts": in_code(FORMS[data_format].parts), "form": data_format},
         )
     return Message(
@@ -243,7 +245,7 @@ def _refuse_lacking_columns(rows: list[Mapping[str, Any]], data_columns: Mapping
     lacking = [column for column in named if not any(column in row for row in rows)]
     if rows and lacking:
         raise DataError(
-            N_("{file} has no column {lacking}, which `data_columns` names. It has {columns}."),
+            N_("{file} has no column {lacking}, which `data_columns` names. Its columns are {columns}."),
             file=file,
             lacking=in_code(lacking),
             columns=_columns_seen(rows),
@@ -259,7 +261,7 @@ def _unknown_form(rows: list[Mapping[str, Any]], file: str) -> DataError:
         return DataError(N_("The data set {file} has no row that can be read."), file=file)
     return DataError(
         N_(
-            "The rows of {file} have the columns {columns}, which make no form that is known. Say by `data_columns` what they are, as in `data_columns: {example}`."
+            "The rows of {file} have the columns {columns}, which match no known form. Say what they are with `data_columns`, for example `data_columns: {example}`."
         ),
         file=file,
         columns=_columns_seen(rows),

@@ -28,11 +28,11 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
     for row in rows:
         if len(found) == MOST_PROMPTS:
             raise DataError(
-                N_("The file of prompts {file} has more than {count}. Split it."), file=path.name, count=MOST_PROMPTS
+                N_("The prompt file {file} has more than {count}. Split it."), file=path.name, count=MOST_PROMPTS
             )
         found.append({"messages": row, "expect": [], "group": ""})
     if not found:
-        raise DataError(N_("The file of prompts {file} is empty. Put a prompt on each line."), file=path.name)
+        raise DataError(N_("The prompt file {file} is empty. Put one prompt on each line."), file=path.name)
     return found
 
 

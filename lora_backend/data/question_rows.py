@@ -46,7 +46,7 @@ def question_rows(lines: Iterable[bytes], file: str) -> Iterator[dict[str, Any]]
         is_empty = False
         yield {"messages": messages, "expect": expect, "group": str(row.get("group", ""))}
     if is_empty:
-        raise DataError(N_("The file of questions {file} is empty. Put one JSON object on each line."), file=file)
+        raise DataError(N_("The question file {file} is empty. Put one JSON object on each line."), file=file)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -132,9 +132,7 @@ def stamp_of(found: os.stat_result) -> tuple[int, ...]:
 
 def changed(source: SourceFile) -> DataError:
     """The error for a file that somebody writes to meanwhile."""
-    return DataError(
-        N_("{file} was changed while it was read. Leave it as it is until the end, and start again."), file=source.name
-    )
+    return DataError(N_("{file} changed while it was read. Leave it unchanged, and start again."), file=source.name)
 
 
 def _key(found: os.stat_result, source: SourceFile) -> str:

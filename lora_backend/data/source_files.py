@@ -71,7 +71,7 @@ def find_source(path: Path, split: str | None = None, name: str | None = None) -
     found = [SourceFile(file, kind, str(file.relative_to(path))) for file, kind in _files_below(path)]
     if not found:
         raise DataError(
-            N_("The folder {path} holds no file of rows (JSONL, JSON, CSV, TSV, Parquet, Arrow). Check the path."),
+            N_("The folder {path} contains no data files (JSONL, JSON, CSV, TSV, Parquet, Arrow). Check the path."),
             path=str(path),
         )
     by_split: dict[str | None, list[SourceFile]] = {}
@@ -129,7 +129,7 @@ def _files_below(folder: Path) -> list[tuple[Path, FileKind]]:
         seen += len(folders) + len(names)
         if seen > MOST_ENTRIES:
             raise DataError(
-                N_("The folder {path} holds more than {most} files and folders. Name the folder of one data set."),
+                N_("The folder {path} contains more than {most} files and folders. Name the folder of one data set."),
                 path=str(folder),
                 most=f"{MOST_ENTRIES:,}",
             )
@@ -169,13 +169,15 @@ def _of_one_kind(path: Path, files: list[SourceFile]) -> list[SourceFile]:
     folders = sorted({str(Path(file.name).parent) for file in files})
     if len(kinds) > 1:
         raise DataError(
-            N_("The folder {path} holds files of several kinds ({kinds}). Name one file, or a folder with one kind."),
+            N_(
+                "The folder {path} contains files of several kinds ({kinds}). Name one file, or a folder with one kind."
+            ),
             path=str(path),
             kinds=", ".join(kinds),
         )
     if len(folders) > 1:
         raise DataError(
-            N_("{path} holds data in several folders ({folders}). Name one of them."),
+            N_("{path} has data in several folders ({folders}). Name one of them."),
             path=str(path),
             folders=", ".join(folders[:10]),
         )

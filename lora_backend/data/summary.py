@@ -167,7 +167,7 @@ class Reading:
             self.failed_at = time.monotonic()
             raise DataError(
                 N_(
-                    "{file} could not be read whole: {reason} Split it into smaller files, or try again when the machine is less busy."
+                    "{file} could not be read completely: {reason} Split it into smaller files, or try again when the machine is less busy."
                 ),
                 file=name,
                 reason=error.message,

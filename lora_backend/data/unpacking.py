@@ -141,7 +141,7 @@ class _Limited(io.RawIOBase):
 def unpacks_to_more(file: str, most_bytes: int) -> DataError:
     """The error for a file that holds more than it seems."""
     return DataError(
-        N_("{file} unpacks to more than {limit}. Unpack it yourself, and name the file that comes of it."),
+        N_("{file} unpacks to more than {limit}. Unpack it yourself, and name the unpacked file."),
         file=file,
         limit=size(most_bytes),
     )

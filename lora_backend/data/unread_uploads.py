@@ -26,7 +26,7 @@ def keep_upload(data: bytes, name: str, root: Path) -> Path:
     ending = ending_of(name)
     if not ending:
         raise DataError(
-            N_("{file} is of no kind that is read here. Upload one of {endings}."),
+            N_("{file} is not a supported file type. Upload one of {endings}."),
             file=name,
             endings=", ".join(ENDINGS),
         )
@@ -34,7 +34,7 @@ def keep_upload(data: bytes, name: str, root: Path) -> Path:
         raise DataError(N_("{file} is empty."), file=name)
     if len(data) > MAX_UPLOAD_BYTES:
         raise DataError(
-            N_("{file} has {size}; an upload has at most {limit}. Put the file into {root} and choose it there."),
+            N_("{file} is {size}; the upload limit is {limit}. Put the file into {root} and choose it there."),
             file=name,
             size=size(len(data)),
             limit=size(MAX_UPLOAD_BYTES),

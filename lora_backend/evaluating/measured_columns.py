@@ -48,9 +48,7 @@ def _with_adapter(base: PreTrainedModel, column: Column) -> PeftModel:
     loaded = load_adapter(base, folder)
     if loaded.is_refused or loaded.differences:
         raise ModelError(
-            N_(
-                "The adapter {adapter} does not fit the base model: {name}. Run `verify` on it, which says what differs."
-            ),
+            N_("The adapter {adapter} does not fit the base model: {name}. Run `verify` on it to see what differs."),
             adapter=column.label,
             name=loaded.differences[0].name if loaded.differences else "–",
         )

@@ -114,7 +114,7 @@ def parse_gpus(text: str) -> tuple[HypotheticalGpu, ...]:
     `24,12,8` · `2xRTX-4090,A100-40G` · `A100-40G,24` · `2x24`. Raises `DeviceError` with what to change.
     """
     if not text.strip():
-        raise DeviceError(N_("Name the GPUs to plan for, as in 24,12,8 (GiB) or 2xRTX-4090,A100-40G."))
+        raise DeviceError(N_("Name the GPUs to plan for, such as 24,12,8 (GiB) or 2xRTX-4090,A100-40G."))
     gpus: list[HypotheticalGpu] = []
     for part in text.replace("，", ",").split(","):
         count, gpu = _parse_part(part.strip())
@@ -153,7 +153,7 @@ def _of_name(name: str) -> HypotheticalGpu:
     if not re.search(r"[^\W\d_]", name):
         raise DeviceError(
             N_(
-                "“{text}” is neither GiB nor a card; GPUs are separated by commas, as in 24,12,8 or 2xRTX-4090,A100-40G."
+                "“{text}” is neither GiB nor a card; separate GPUs with commas, such as 24,12,8 or 2xRTX-4090,A100-40G."
             ),
             text=_shortened(name) or ",",
         )
@@ -161,7 +161,7 @@ def _of_name(name: str) -> HypotheticalGpu:
     if gpu is None:
         raise DeviceError(
             N_(
-                "The catalogue has no GPU “{name}”; the nearest names are {nearest}. GiB are understood as well, as in 24."
+                "The catalogue has no GPU “{name}”; the nearest names are {nearest}. You can also give GiB, such as 24."
             ),
             name=_shortened(name),
             nearest=_nearest(name, 3),

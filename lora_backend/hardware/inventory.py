@@ -127,7 +127,7 @@ def _ask_driver() -> GpuInventory:
 
 def _no_gpus(reasons: list[Message]) -> GpuInventory:
     if not reasons:
-        none_here = N_("The NVIDIA driver is there, but it shows no GPU. Training runs on the CPU.")
+        none_here = N_("The NVIDIA driver is installed, but it shows no GPU. Training runs on the CPU.")
         return GpuInventory((), Message(none_here))
     return GpuInventory((), Message(N_("{reason} Training runs on the CPU."), {"reason": reasons}))
 
@@ -147,7 +147,7 @@ def _driver_failed(error: Any) -> Message:
     if isinstance(error, pynvml.NVMLError_LibRmVersionMismatch):
         return Message(
             N_(
-                "The NVIDIA driver was updated while its old version still runs: its library and its kernel module differ. Restart the machine."
+                "The NVIDIA driver was updated while its old version is still loaded: its library and its kernel module differ. Restart the machine."
             )
         )
     return Message(N_("The NVIDIA driver does not answer ({reason})."), {"reason": str(error)})
@@ -160,7 +160,8 @@ def _gpu_failed(index: int, error: Any) -> Message:
         )
     if isinstance(error, pynvml.NVMLError_NoPermission):
         return Message(
-            N_("GPU {index} is closed to this user: no permission for its device file under /dev."), {"index": index}
+            N_("You have no permission to use GPU {index}: its device file under /dev is closed to this user."),
+            {"index": index},
         )
     return Message(N_("GPU {index} does not answer ({reason})."), {"index": index, "reason": str(error)})
 

@@ -106,7 +106,7 @@ def _free_place(repo_id: str, installation: Installation) -> CachePlace:
     user = next((run for run in list_runs(installation.runs) if _uses(run, place)), None)
     if user:
         raise HubError(
-            N_("The run {id} uses {repo}, so it stays. Stop the run first, or wait until it has ended."),
+            N_("Run {id} is using {repo}, so it was not deleted. Stop the run first, or wait until it has ended."),
             id=user.id,
             repo=repo_id,
         )
@@ -116,7 +116,8 @@ def _free_place(repo_id: str, installation: Installation) -> CachePlace:
                 continue
         except Timeout:
             raise HubError(
-                N_("{repo} is being downloaded by another program, so it stays. Stop that first."), repo=repo_id
+                N_("Another program is downloading {repo}, so it was not deleted. Stop that program first."),
+                repo=repo_id,
             ) from None
     return place
 

@@ -152,7 +152,7 @@ def _download(client: HubClient, repository: Repository, partial: _Partial, list
             if failures >= len(WAITS_S):
                 raise HubError(
                     N_(
-                        "The download of {file} of {repo} broke off {count} times in a row: {reason}. What is here stays; download it again to go on."
+                        "The download of {file} from {repo} failed {count} times in a row: {reason}. What was downloaded is kept; download it again to continue."
                     ),
                     file=partial.of.name,
                     repo=repository.repo_id,
@@ -193,7 +193,7 @@ def _refuse_other(response: httpx2.Response, repository: Repository, file: Repos
         tags.append(response.headers.get("ETag"))
     found = [tag.removeprefix("W/").strip('"') for tag in tags if tag]
     if any(HASH.fullmatch(tag) and tag != file.hash for tag in found):
-        raise _other(repository, file, Message(N_("its etag is another")))
+        raise _other(repository, file, Message(N_("its etag differs")))
     commits = {hop.headers["X-Repo-Commit"] for hop in hops if "X-Repo-Commit" in hop.headers}
     if commits - {repository.commit}:
         raise _other(repository, file, Message(N_("it is of another commit")))
@@ -210,7 +210,9 @@ def _range_of(response: httpx2.Response) -> tuple[int | None, str | None]:
 
 def _another_size(found: int | None, file: RepositoryFile) -> Message:
     values = {"listed": size(file.size_bytes), "found": "–" if found is None else size(found)}
-    return Message(N_("it has {found}, not {listed}") if found is not None else N_("it has more than {listed}"), values)
+    return Message(
+        N_("it has {found}, not {listed}") if found is not None else N_("it is larger than {listed}"), values
+    )
 
 
 def _other(repository: Repository, file: RepositoryFile, reason: Message) -> HubError:

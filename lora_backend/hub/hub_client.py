@@ -30,7 +30,7 @@ class HubAwayError(HubError):
     def __init__(self, endpoint: str, reason: str | Message) -> None:
         super().__init__(
             N_(
-                "The hub at {endpoint} cannot be reached: {reason}. Check the network, or set `HF_ENDPOINT` to a mirror that this machine reaches."
+                "The hub at {endpoint} cannot be reached: {reason}. Check the network, or set `HF_ENDPOINT` to a mirror that this machine can reach."
             ),
             endpoint=endpoint,
             reason=reason,
@@ -49,7 +49,7 @@ class HubClient:
         self.endpoint = endpoint_of(endpoint)
         if hub.is_offline_mode():
             raise HubError(
-                N_("`HF_HUB_OFFLINE` is set, so the hub at {endpoint} is not asked. Unset it to download."),
+                N_("`HF_HUB_OFFLINE` is set, so the hub at {endpoint} is not contacted. Unset it to download."),
                 endpoint=self.endpoint,
             )
         token = hub_token()
@@ -117,7 +117,7 @@ class HubClient:
         if status == 401 and "credentials" in said:
             raise HubError(
                 N_(
-                    "The hub at {endpoint} does not accept the token that is set. Make a new one at {endpoint}/settings/tokens and set `HF_TOKEN` to it."
+                    "The hub at {endpoint} rejected the token. Create a new one at {endpoint}/settings/tokens and set `HF_TOKEN` to it."
                 ),
                 **values,
             )
@@ -130,7 +130,7 @@ class HubClient:
         if status in (401, 404):
             raise HubError(
                 N_(
-                    "There is no {repo} at {endpoint}, or it is private. Check the id; for a private one set `HF_TOKEN` to a token that may read it."
+                    "There is no {repo} at {endpoint}, or it is private. Check the id; if it is private, set `HF_TOKEN` to a token that can read it."
                 ),
                 **values,
             )
@@ -138,13 +138,13 @@ class HubClient:
 
     def _no_hub(self) -> HubError:
         return HubError(
-            N_("What answers at {endpoint} is not a hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
+            N_("The server at {endpoint} is not a hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
             endpoint=self.endpoint,
         )
 
 
 GATED = N_(
-    "{repo} is gated: its owner decides who may download it. Accept the terms at {page}, then set `HF_TOKEN` to a token of that account."
+    "{repo} is gated: its owner decides who may download it. Accept the terms at {page}, then set `HF_TOKEN` to a token for that account."
 )
 
 

@@ -27,7 +27,7 @@ def refuse_no_id(repo_id: str) -> None:
     """Raise `HubError` for what is no `owner/name`."""
     if not HUB_ID.fullmatch(repo_id) or not repo_id.isascii() or _NO_ID.search(repo_id) or len(repo_id) > LONGEST_ID:
         raise HubError(
-            N_("{repo} is not a model of a hub. Write its id as owner/name, as in Qwen/Qwen2.5-0.5B-Instruct."),
+            N_("{repo} is not a model on a hub. Write its id as owner/name, such as Qwen/Qwen2.5-0.5B-Instruct."),
             repo=repo_id[:LONGEST_REVISION],
         )
 
@@ -36,7 +36,7 @@ def refuse_no_revision(revision: str) -> None:
     """Raise `HubError` for what is no name of a branch, a tag or a commit."""
     if not _REVISION.fullmatch(revision) or ".." in revision or len(revision) > LONGEST_REVISION:
         raise HubError(
-            N_("{revision} is not a revision. Write a branch, a tag or a commit, as in main."),
+            N_("{revision} is not a revision. Use a branch, a tag or a commit, such as main."),
             revision=revision[:LONGEST_REVISION],
         )
 

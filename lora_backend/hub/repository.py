@@ -69,7 +69,7 @@ def look_up_with(client: HubClient, repo_id: str, revision: str) -> Repository:
     listed = said.get("siblings") if isinstance(said, dict) else None
     if not isinstance(commit, str) or not COMMIT.fullmatch(commit) or not isinstance(listed, list):
         raise HubError(
-            N_("The hub at {endpoint} does not say what {repo} holds. Check `HF_ENDPOINT`."),
+            N_("The hub at {endpoint} does not say what {repo} contains. Check `HF_ENDPOINT`."),
             endpoint=client.endpoint,
             repo=repo_id,
         )
@@ -77,7 +77,7 @@ def look_up_with(client: HubClient, repo_id: str, revision: str) -> Repository:
     for name in by_name:
         if not is_file_name(name):
             raise HubError(
-                N_("{repo} lists a file {file}, whose name leads out of its folder, so nothing of it is downloaded."),
+                N_("{repo} lists a file {file} outside its own folder, so nothing from it is downloaded."),
                 repo=repo_id,
                 file=name[:200],
             )

@@ -39,7 +39,7 @@ def room_for(repository: Repository, installation: Installation) -> Room:
         return Room(missing, free, None)
     message = Message(
         N_(
-            "{repo} needs {needed} more, and {folder} has {free} free. Free some space, or set `HF_HUB_CACHE` to a folder on another disk."
+            "{repo} needs {needed} more, but {folder} has only {free} free. Free some space, or set `HF_HUB_CACHE` to a folder on another disk."
         ),
         {"repo": repository.repo_id, "needed": size(missing), "folder": str(place.cache), "free": size(free)},
     )

@@ -43,7 +43,7 @@ class PlannedUpload:
 def planned_upload(folder: Path, repo_id: str | None, *, private: bool = True) -> PlannedUpload:
     """What a push of `folder` would send. No network is asked. Raises `HubError` for what is no `owner/name`."""
     if repo_id is None:
-        raise HubError(N_("Name the repository that is pushed to: --repo owner/name."))
+        raise HubError(N_("Name the repository to push to: --repo owner/name."))
     refuse_no_id(repo_id)
     files = tuple(_files(folder))
     return PlannedUpload(repo_id, endpoint_of(None), private, files, _refusal(folder, files))
@@ -66,7 +66,7 @@ def _refusal(folder: Path, files: tuple[UploadedFile, ...]) -> Message | None:
     if hub_token() is None:
         return Message(
             N_(
-                "There is no token for the hub. Make one with write access at {endpoint}/settings/tokens, then set `HF_TOKEN` or run `hf auth login`."
+                "No hub token is set. Create one with write access at {endpoint}/settings/tokens, then set `HF_TOKEN` or run `hf auth login`."
             ),
             values,
         )

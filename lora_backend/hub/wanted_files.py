@@ -41,13 +41,13 @@ def refusal_of(names: Collection[str], repo_id: str) -> Message | None:
         return None
     if not {CONFIG, ADAPTER_CONFIG} & set(names):
         return Message(
-            N_("{repo} holds neither a model nor an adapter: it has no config.json and no adapter_config.json."), values
+            N_("{repo} is neither a model nor an adapter: it has no config.json and no adapter_config.json."), values
         )
     pickled = next((name for name in sorted(names) if _PICKLED.fullmatch(name)), None)
     if pickled:
         return Message(
             N_(
-                "{repo} has only pickled weights ({file}), which can run code when they are loaded. Choose a model with safetensors, or a revision that has them, as in --revision refs/pr/1."
+                "{repo} has only pickled weights ({file}), which can run code when they are loaded. Choose a model with safetensors, or a revision that has them, for example --revision refs/pr/1."
             ),
             {**values, "file": pickled},
         )

@@ -27,14 +27,14 @@ from lora_backend.kernels.module_hooks import is_any_hooked
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 OTHER_BASE = N_("they do not stand on a plain linear layer")
-OWN_FORWARD = N_("somebody has put a forward pass of their own into them")
+OWN_FORWARD = N_("they have a custom forward pass")
 SWITCHED_OFF = N_("their adapter is merged or switched off")
 NOT_ONE = N_("not exactly one adapter is active in them")
 VARIANT = N_("their adapter is DoRA or another variant of LoRA")
 WITH_BIAS = N_("their adapter has a bias, or is not a pair of linear layers")
 WITH_DROPOUT = N_("`lora_dropout` is not 0")
 TRAINED_BASE = N_("the weight or bias of their base layer trains")
-HOOKED = N_("something watches or changes what goes through them")
+HOOKED = N_("something watches or changes the data that goes through them")
 OTHER_FORMAT = N_("their number format or device is not that of their input")
 
 

@@ -109,7 +109,7 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     config = read_adapter_config(folder)
     if config is None:
         raise ModelError(
-            N_("The folder {path} holds no adapter: it has no adapter_config.json. Name the folder that has one."),
+            N_("The folder {path} contains no adapter: it has no adapter_config.json. Name the folder that has one."),
             path=str(folder),
         )
     return config
@@ -119,7 +119,7 @@ def _nothing(of_run: str | None) -> str:
     if of_run is None:
         return N_("There is nothing to measure. Name rows, questions or prompts.")
     return N_(
-        "The run {id} has neither an `eval_dataset` nor `val_size` nor `questions`, so there is nothing to measure. Name rows, questions or prompts."
+        "Run {id} has no `eval_dataset`, `val_size` or `questions`, so there is nothing to measure. Name rows, questions or prompts."
     )
 
 

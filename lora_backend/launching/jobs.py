@@ -38,9 +38,9 @@ def restart_job(job: RunStore, installation: Installation, *, actor: str | None 
     """
     record = job.read_record()
     if not job.state().has_ended:
-        raise RunError(N_("The run {id} has not ended, so it cannot be started again."), id=job.id)
+        raise RunError(N_("Run {id} has not ended, so it cannot be started again."), id=job.id)
     if not launched_here(job, installation):
-        raise RunError(N_("The run {id} was not started on this machine. Start a new one here."), id=job.id)
+        raise RunError(N_("Run {id} was not started on this machine. Start a new one here."), id=job.id)
     try:
         request = request_of(record.kind, record.config)
     except ValueError as error:

@@ -81,7 +81,7 @@ def meeting_elsewhere(node: int, num_nodes: int, endpoint: str | None, code: str
         )
     host, port = endpoint_parts(endpoint)
     if first_run_of(code) is None:
-        raise ConfigError(N_("`--code {code}` is not what the first machine printed. Copy it whole."), code=code[:100])
+        raise ConfigError(N_("`--code {code}` is not what the first machine printed. Copy all of it."), code=code[:100])
     return MachineMeeting(node=node, endpoint=f"{host}:{port}", code=code)
 
 
@@ -113,7 +113,7 @@ def meeting_again(run: RunStore, installation: Installation, endpoint: str | Non
     found = meeting_elsewhere(before.node, num_nodes, endpoint, code)
     if first_run_of(found.code) != first_run_of(before.code):
         raise ConfigError(
-            N_("`--code` is of the run {other}, and {id} belongs to another one. Copy the command of its own run."),
+            N_("`--code` belongs to run {other}, but {id} is another run. Copy the command from its own run."),
             other=first_run_of(found.code),
             id=run.id,
         )
@@ -129,13 +129,13 @@ def default_endpoint(runs: Path, host: str | None = None) -> str:
     if host is None and not addresses:
         raise MeetingError(
             N_(
-                "This machine has no address on a network. Connect it, or name one as `--endpoint`, as in 10.0.0.1:29500."
+                "This machine has no network address. Connect it to a network, or set an address with `--endpoint`, such as 10.0.0.1:29500."
             )
         )
     port = free_port(FIRST_PORT, promised_ports(runs))
     if port is None:
         raise MeetingError(
-            N_("No port from {port} on is free on this machine. Name one as `--endpoint`."), port=FIRST_PORT
+            N_("No port from {port} up is free on this machine. Set one with `--endpoint`."), port=FIRST_PORT
         )
     return f"{host or addresses[0].host}:{port}"
 

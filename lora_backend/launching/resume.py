@@ -76,7 +76,7 @@ def prepare_resume(
     if classified["refused"]:
         reasons = [message for _, message in sorted(classified["refused"].items())]
         raise ConfigError(
-            N_("These settings cannot change in the middle of a run: {keys}. {reasons} Start a new run with them."),
+            N_("These settings cannot change during a run: {keys}. {reasons} Start a new run with them."),
             keys=in_code(sorted(classified["refused"])),
             reasons=reasons,
         )
@@ -150,7 +150,7 @@ def _refuse_elsewhere(run: RunStore, before: Attempt, resolved: ResolvedConfig) 
     if before.meeting is None or before.meeting.node == 0 or resolved.config.num_nodes > 1:
         return
     raise RunError(
-        N_("The checkpoints of the run {id} are on the first machine. Resume {first} there."),
+        N_("The checkpoints of run {id} are on the first machine. Resume {first} there."),
         id=run.id,
         first=first_run_of(before.meeting.code) or before.meeting.endpoint,
     )
@@ -166,7 +166,7 @@ def _checkpoint(run: RunStore, from_step: int | None) -> tuple[Path | None, list
     found, _ = newest_whole(run, before=from_step + 1)
     if found is None or step_of(found) != from_step:
         raise RunError(
-            N_("The run {id} has no complete checkpoint of step {step}. It has: {steps}."),
+            N_("Run {id} has no complete checkpoint at step {step}. It has: {steps}."),
             id=run.id,
             step=from_step,
             steps=", ".join(str(step_of(path)) for path in checkpoints_of(run)) or "–",
@@ -180,10 +180,10 @@ def _refuse_what_cannot_go_on(asked: Resumption, from_step: int | None = None) -
     refuse_links(run.path)
     state = recover(run)
     if not state.has_ended:
-        raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=run.id, state=state.state)
+        raise RunError(N_("Run {id} is {state}. Stop it before you resume it."), id=run.id, state=state.state)
     if not made.argv:
         raise RunError(
-            N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=run.id
+            N_("Run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=run.id
         )
     if from_step is None:
         refuse_nothing_to_do(run, state, asked.changes)
@@ -213,11 +213,11 @@ def refuse_nothing_to_do(folder: RunStore, state: RunState, changes: Mapping[str
     if state.cause == EARLY_STOPPING:
         if not STOPS_EARLY & changes.keys():
             raise RunError(
-                N_("The run {id} stopped early. To train on, raise `early_stopping_patience`, or remove it."),
+                N_("Run {id} stopped early. To train longer, raise `early_stopping_patience`, or remove it."),
                 id=folder.id,
             )
     elif not _goes_further(before, {**before, **changes}, state.step):
-        raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
+        raise RunError(N_("Run {id} has finished. To train longer, raise `num_epochs` or `max_steps`."), id=folder.id)
 
 
 def _goes_further(before: Mapping[str, Any], after: Mapping[str, Any], step: int) -> bool:

@@ -256,7 +256,7 @@ def _same_place(place: Path | None, line: int, taken: dict[Path, int]) -> Messag
         return None
     return Message(
         N_(
-            "It would publish its adapter in the same place as line {line}. Give it a `version` or `knowledge_type` of its own."
+            "It would publish its adapter to the same place as line {line}. Give it its own `version` or `knowledge_type`."
         ),
         {"line": first},
     )

@@ -43,20 +43,18 @@ def read_table(text: str) -> list[Row]:
     except csv.Error as error:
         raise ConfigError(N_("The table cannot be read: {reason}."), reason=str(error)) from error
     if len(table) < 2:
-        raise ConfigError(
-            N_("The table has no rows. Write the keys into its first line, and one run into each line below.")
-        )
+        raise ConfigError(N_("The table has no rows. Put the keys in the first line, and one run in each line below."))
     (_, heads), *lines = table
     if len(lines) > MAX_ROWS:
         raise ConfigError(
-            N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(lines), limit=MAX_ROWS
+            N_("The table has {count} rows; the limit is {limit} runs at a time."), count=len(lines), limit=MAX_ROWS
         )
     width = max(_width(cells) for _, cells in table)
     titles = [title.strip() for title in heads[: max(width, 1)]]  # without a sheet's empty columns
     if len(titles) > MAX_COLUMNS or len(titles) * len(lines) > MAX_CELLS:
         raise ConfigError(
             N_(
-                "The table has {columns} and {rows}; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."
+                "The table has {columns} and {rows}; the limits are {most} columns and {limit} cells. Leave out columns in which every row is the same."
             ),
             columns=Message(Plural("{count} column", "{count} columns"), {"count": len(titles)}),
             rows=Message(Plural("{count} row", "{count} rows"), {"count": len(lines)}),

@@ -160,7 +160,7 @@ class Desk:
         """Take another machine in, or say to it alone why not. Raises `MachinesError` for what concerns both."""
         theirs = hello.facts
         if not hmac.compare_digest(*(code.encode("utf-8", "surrogatepass") for code in (hello.code, self.code))):
-            self._send_away(wire, Message(N_("The run that waits at {endpoint} has another code. Copy the command for this machine once more from the first machine."), {"endpoint": self.endpoint}))  # fmt: skip
+            self._send_away(wire, Message(N_("The run waiting at {endpoint} has another code. Copy the command for this machine again from the first machine."), {"endpoint": self.endpoint}))  # fmt: skip
             return
         present = self._guests.get(theirs.node)
         if theirs.node == 0 or (present is not None and present.wire.lost is None):
@@ -240,7 +240,7 @@ def _waiting_for(missing: list[int], num_nodes: int, endpoint: str) -> Message:
 def _never_came(missing: list[int], endpoint: str, within_s: float) -> MachinesError:
     return MachinesError(
         N_(
-            "Not all machines came to {endpoint} within {minutes} min; missing: {numbers}. See the log there: it was not started, or it cannot reach this machine on that port."
+            "Not all machines reached {endpoint} within {minutes} min; missing: {numbers}. Check their logs: the run was not started there, or the machine cannot reach this one on that port."
         ),
         numbers=_numbers(missing),
         endpoint=endpoint,

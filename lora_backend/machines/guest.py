@@ -81,7 +81,7 @@ class Joining:
                 if time.monotonic() >= self._deadline:
                     raise MachinesError(
                         N_(
-                            "Machine 1 did not answer at {endpoint} within {minutes} min: {reason}. See that its run was started, and that its firewall lets port {port} through."
+                            "Machine 1 did not answer at {endpoint} within {minutes} min: {reason}. Check that its run was started, and that its firewall allows port {port}."
                         ),
                         endpoint=self.endpoint,
                         minutes=max(1, round(self.within_s / 60)),

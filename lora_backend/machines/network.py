@@ -66,19 +66,19 @@ def listen_at(endpoint: str) -> socket.socket:
 def unknown_host(host: str) -> MachinesError:
     """Its name means nothing here."""
     return MachinesError(
-        N_("No machine is known by the name {host} here. Give the first machine's IP address in its place."), host=host
+        N_("No machine is known by the name {host} here. Use the first machine's IP address instead."), host=host
     )
 
 
 def _not_here(error: OSError, host: str, port: int) -> MachinesError:
     if error.errno == errno.EADDRINUSE:
-        said = N_("Port {port} is in use on this machine. Choose another port, and give it to every machine.")
+        said = N_("Port {port} is in use on this machine. Choose another port, and use it on every machine.")
     elif error.errno == errno.EADDRNOTAVAIL:
         said = N_(
-            "{host} is not an address of this machine. Give an address of the first machine, and start machine 1 there alone."
+            "{host} is not an address of this machine. Use an address of the first machine, and start machine 1 only there."
         )
     elif error.errno == errno.EACCES:
-        said = N_("This user may not open port {port}. Choose one from 1024 up, and give it to every machine.")
+        said = N_("You have no permission to open port {port}. Choose one from 1024 up, and use it on every machine.")
     else:
         said = N_("This machine cannot listen at {host}, port {port}: {reason}.")
     return MachinesError(said, host=host, port=port, reason=error.strerror or type(error).__name__)

@@ -110,7 +110,7 @@ def _tried(model: nn.Module, precision: str, device: torch.device) -> Message | 
     own = _difference(changed[-2], flat[-2])
     others = [_difference(now, before) for index, (now, before) in enumerate(zip(changed, flat, strict=True)) if index != len(ids) - 2]  # fmt: skip
     if max(others) > UNTOUCHED * own:
-        return Message(N_("Rows of {family} without padding see one another."), family)
+        return Message(N_("Rows of {family} without padding see each other."), family)
     if any(_difference(one, other) > SAME[precision] for one, other in zip(flat, padded, strict=True)):
         return Message(N_("{family} computes something else for rows without padding than for padded ones."), family)
     return None

@@ -34,7 +34,7 @@ def adapter_health(folder: Path) -> list[LayerHealth]:
     config = read_adapter_config(folder)
     files = sorted(folder.glob("adapter_model*.safetensors"))
     if config is None or not files:
-        raise ModelError(N_("{path} holds no LoRA adapter in safetensors. Name another folder."), path=str(folder))
+        raise ModelError(N_("{path} contains no LoRA adapter in safetensors. Choose another folder."), path=str(folder))
     tensors = {name: tensor for file in files for name, tensor in _tensors_in(file).items()}
     pairs: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
     for key, tensor in tensors.items():

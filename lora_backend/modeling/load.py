@@ -113,7 +113,7 @@ def load_tokenizer(model_name: str) -> PreTrainedTokenizerBase:
     path = _weights_folder(model_name)
     if not describe_model(path).has_tokenizer:
         raise ModelError(
-            N_("The model folder {path} holds no tokenizer. Copy tokenizer.json and tokenizer_config.json into it."),
+            N_("The model folder {path} has no tokenizer. Copy tokenizer.json and tokenizer_config.json into it."),
             path=str(path),
         )
     try:
@@ -133,7 +133,7 @@ def _weights_folder(model_name: str) -> Path:
     path = find_model(model_name)
     if path.is_file():
         raise ModelError(
-            N_("{path} describes a model but holds no weights. Name the folder that has them."), path=str(path)
+            N_("{path} describes a model but has no weights. Name the folder that has them."), path=str(path)
         )
     return path
 

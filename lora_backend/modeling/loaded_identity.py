@@ -97,7 +97,7 @@ def read_tensors(folder: Path, base: nn.Module) -> dict[str, torch.Tensor]:
     elif not (folder / "adapter_model.safetensors").is_file():  # PEFT would ask the hub for it
         raise ModelError(
             N_(
-                "{path} holds no adapter_model.safetensors, and PEFT loads no other. Save the adapter in one file again."
+                "{path} contains no adapter_model.safetensors, and PEFT loads no other file. Save the adapter in one file again."
             ),
             path=str(folder),
         )

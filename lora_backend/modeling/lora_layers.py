@@ -198,7 +198,7 @@ def read_bin(path: Path) -> dict[str, TensorInfo]:
     except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
         raise ModelError(
             N_(
-                "{path} cannot be opened without running code that it holds, or is damaged. Save the adapter again as safetensors."
+                "{path} is damaged, or cannot be opened without running code in it. Save the adapter again as safetensors."
             ),
             path=str(path),
         ) from error

@@ -73,7 +73,7 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
         if values.get("auto_map"):
             raise ModelError(
                 N_(
-                    "Models of the type {model_type} bring their own code, which is not run here. Choose a model that transformers itself knows."
+                    "Models of the type {model_type} come with their own code, which is not run here. Choose a model that transformers supports."
                 ),
                 model_type=model_type,
             )

@@ -83,7 +83,7 @@ def chosen_files(names: Sequence[str], source: str | Message) -> list[str]:
     """Those of an adapter's files that are kept. Raises `ModelError` where they make no adapter. `source`: who has them."""
     if ADAPTER_CONFIG not in names:
         raise ModelError(
-            N_("{file} has no adapter_config.json. Upload it together with the weights, as PEFT saves them."),
+            N_("{file} has no adapter_config.json. Upload it together with the weights, as saved by PEFT."),
             file=source,
         )
     kept = [name for name in names if KEPT.fullmatch(name)]
@@ -121,7 +121,7 @@ def _adapter_in(infos: Sequence[zipfile.ZipInfo], name: str) -> list[zipfile.Zip
     """The files of its one adapter, once nothing in the zip is of a kind that no honest one has."""
     if len(infos) > MOST_ENTRIES:
         raise ModelError(
-            N_("{file} holds {count} files; at most {limit} are read. Pack the adapter's folder alone."),
+            N_("{file} contains {count} files; the limit is {limit}. Pack only the adapter's folder."),
             file=name,
             count=f"{len(infos):,}",
             limit=f"{MOST_ENTRIES:,}",
@@ -135,7 +135,7 @@ def _adapter_in(infos: Sequence[zipfile.ZipInfo], name: str) -> list[zipfile.Zip
     if len(folders) > 1:
         shown = ", ".join(sorted(folders)[:MOST_NAMED]) + (" …" if len(folders) > MOST_NAMED else "")
         raise ModelError(
-            N_("{file} holds {count} adapters ({folders}). Pack one of them alone."),
+            N_("{file} contains {count} adapters ({folders}). Pack only one of them."),
             file=name,
             count=str(len(folders)),
             folders=shown,
@@ -144,7 +144,7 @@ def _adapter_in(infos: Sequence[zipfile.ZipInfo], name: str) -> list[zipfile.Zip
     names = [_path(info).name for info in inside]
     kept = set(chosen_files(names, name))
     if twice := next((one for one in kept if names.count(one) > 1), None):
-        raise ModelError(N_("{file} holds {name} twice. Pack it again."), file=name, name=twice)
+        raise ModelError(N_("{file} contains {name} twice. Pack it again."), file=name, name=twice)
     return [info for info in inside if _path(info).name in kept]
 
 
@@ -152,7 +152,7 @@ def _refuse_entry(info: zipfile.ZipInfo, name: str) -> None:
     path = info.filename.replace("\\", "/")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/"):
         raise ModelError(
-            N_("{file} holds {name}, which would lie outside its folder. Pack the adapter's folder again."),
+            N_("{file} contains {name}, which would be outside its folder. Pack the adapter's folder again."),
             file=name,
             name=info.filename[:200],
         )
@@ -187,12 +187,14 @@ def _no_adapter(files: Sequence[zipfile.ZipInfo], name: str) -> ModelError:
     inner = next((info.filename for info in files if info.filename.lower().endswith(ARCHIVES)), None)
     if inner is not None:
         return ModelError(
-            N_("{file} holds another archive, {name}, which is not unpacked. Upload the one that holds the adapter."),
+            N_(
+                "{file} contains another archive, {name}, which is not unpacked. Upload the archive with the adapter itself."
+            ),
             file=name,
             name=inner[:200],
         )
     return ModelError(
-        N_("{file} holds no adapter: there is no adapter_config.json in it. Pack the folder that PEFT saved."),
+        N_("{file} contains no adapter: there is no adapter_config.json in it. Pack the folder that PEFT saved."),
         file=name,
     )
 

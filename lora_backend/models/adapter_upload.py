@@ -88,9 +88,7 @@ def _refuse_size(files: Sequence[tuple[str, BinaryIO]], installation: Installati
         file.seek(0)
     if total > MAX_UPLOAD_BYTES:
         raise ModelError(
-            N_(
-                "The adapter has {size}; an upload has at most {limit}. Put its folder into {root} and choose it there."
-            ),
+            N_("The adapter is {size}; the upload limit is {limit}. Put its folder into {root} and choose it there."),
             size=size(total),
             limit=size(MAX_UPLOAD_BYTES),
             root=str(installation.uploaded_adapters),
@@ -102,7 +100,7 @@ def _fill(staged: Path, files: Sequence[tuple[str, BinaryIO]]) -> list[str]:
     zips = [name for name, file in files if _is_zip(name, file)]
     if zips and len(files) > 1:
         raise ModelError(
-            N_("{file} was uploaded beside other files. Upload one zip, or the adapter's files."), file=zips[0]
+            N_("{file} was uploaded together with other files. Upload one zip, or the adapter's files."), file=zips[0]
         )
     if zips:
         (name, file), packed = files[0], staged / "upload.zip"
@@ -140,7 +138,7 @@ def _refuse_unreadable(staged: Path) -> None:
         raise ModelError(error.message.template, **{**values, **named}) from error
     if not isinstance(config.get("peft_type"), str):
         raise ModelError(
-            N_("{path} names no `peft_type`, so it is not an adapter of PEFT. Save the adapter with PEFT."),
+            N_("{path} has no `peft_type`, so it is not a PEFT adapter. Save the adapter with PEFT."),
             path=ADAPTER_CONFIG,
         )
 

@@ -94,7 +94,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
             N_("{path} is not a readable JSON file. Download or copy it again."), path=str(path)
         ) from error
     if not isinstance(loaded, dict):
-        raise ModelError(N_("{path} holds no JSON object. Download or copy it again."), path=str(path))
+        raise ModelError(N_("{path} contains no JSON object. Download or copy it again."), path=str(path))
     return loaded
 
 

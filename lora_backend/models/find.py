@@ -26,7 +26,7 @@ def find_model(name: str) -> Path:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
-                N_("The folder {path} holds no model: it has no config.json. Name the folder that has one."),
+                N_("The folder {path} contains no model: it has no config.json. Name the folder that has one."),
                 path=str(path),
             )
         return path
@@ -40,7 +40,7 @@ def find_model(name: str) -> Path:
             return cached.parent
         raise ModelError(
             N_(
-                "There is neither a folder {name} nor a model of that id in the hub's cache. Download it with `flightdeck download {name}`, or on the Models page."
+                "There is no folder {name}, and no model with that id in the hub's cache. Download it with `flightdeck download {name}`, or on the Models page."
             ),
             name=name,
         )
@@ -56,7 +56,7 @@ def find_adapter(name: str) -> Path:
             if (folder / ADAPTER_CONFIG).is_file():
                 return folder
         raise ModelError(
-            N_("The folder {path} holds no adapter: it has no adapter_config.json. Name the folder that has one."),
+            N_("The folder {path} contains no adapter: it has no adapter_config.json. Name the folder that has one."),
             path=str(path),
         )
     if path is not None and not path.exists() and HUB_ID.fullmatch(name):
@@ -65,7 +65,7 @@ def find_adapter(name: str) -> Path:
             return cached.parent
         raise ModelError(
             N_(
-                "There is neither a folder {name} nor an adapter of that id in the hub's cache. Download it with `flightdeck download {name}`, or on the Models page."
+                "There is no folder {name}, and no adapter with that id in the hub's cache. Download it with `flightdeck download {name}`, or on the Models page."
             ),
             name=name,
         )

@@ -153,7 +153,9 @@ def _refuse_overlaps_and_gaps(path: Path, header: dict[str, Any], data_bytes: in
 
 def _too_much(path: Path, most: str, **values: str) -> ModelError:
     return ModelError(
-        N_("{path} has more than {most} in its header, the most that is read. Check that it is the right file."),
+        N_(
+            "The header of {path} has more than {most}, the limit for this kind of file. Check that it is the right file."
+        ),
         path=str(path),
         most=Message(most, values),
     )

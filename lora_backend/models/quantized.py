@@ -70,13 +70,13 @@ def how_expanded(quantized: Quantized) -> Message | None:
     if quantized.treatment != "expanded":
         return None
     template = N_(
-        "The model's weights are quantized ({method}). They are unpacked for training, and take as much memory as whole ones."
+        "The model's weights are quantized ({method}). They are unpacked for training, and take as much memory as full weights."
     )
     return Message(template, {"method": quantized.method})
 
 
-WHOLE_WEIGHTS = N_("Name the folder of the whole weights.")
-NOT_AGAIN = N_("Remove `quantization`, or name the folder of the whole weights.")
+WHOLE_WEIGHTS = N_("Name the folder with the full weights.")
+NOT_AGAIN = N_("Remove `quantization`, or name the folder with the full weights.")
 
 
 def refuse_quantized(config: Mapping[str, Any], quantization: str | None) -> None:

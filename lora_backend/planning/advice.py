@@ -149,7 +149,7 @@ class _Asked:
             other = self.planner.plan(self.config, chosen)
             if other.bottleneck_utilisation < fullest:
                 fullest = other.bottleneck_utilisation
-                price = Message(N_("the same settings, placed anew"))
+                price = Message(N_("the same settings with a new placement"))
                 yield self._advice(code, Patch(), price, other, self.config)
 
     def could_be_enough(self, code: str) -> bool:
@@ -197,7 +197,7 @@ class _Asked:
                 if held - _total(other.devices) < WORTH_SAYING_BYTES:
                     continue
                 changed, changes, held = next_config, changes | step, _total(other.devices)
-                price = Message(N_("all of these together; none is certain to be enough on its own"))
+                price = Message(N_("all of these together; none may be enough on its own"))
                 advice = self._advice("together", changes, price, other, changed)
                 if advice.is_enough:
                     return advice

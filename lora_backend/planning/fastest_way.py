@@ -124,7 +124,7 @@ def _why(best: Way, ways: Sequence[Way], config: TrainingConfig, targets: Sequen
     assert best.plan is not None
     words = {"way": way_in_words(best)}
     if not best.plan.fits:
-        return Message(N_("{way}: nothing fits, and this comes nearest."), words)
+        return Message(N_("{way}: nothing fits, and this comes closest."), words)
     single = next((way for way in ways if way.code == "single"), None)
     gpus = sum(not target.is_cpu for target in targets)
     if best.code == "single":
@@ -140,7 +140,7 @@ def _why(best: Way, ways: Sequence[Way], config: TrainingConfig, targets: Sequen
     if not single.plan.fits:
         return Message(N_("{way}: one GPU alone does not hold it."), words)
     if single.time is None or best.time is None:
-        return Message(N_("{way}: the fastest that fits, as far as that is known without the cards' rates."), words)
+        return Message(N_("{way}: the fastest that fits, as far as can be told without the cards' rates."), words)
     low, high = sorted(one / other for one, other in zip(single.time.step_s, best.time.step_s, strict=True))
     if low <= 1:
         return Message(N_("{way}: on one GPU alone it would be tight."), words)

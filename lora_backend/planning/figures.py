@@ -112,7 +112,9 @@ def figures_in_words(found: Figures, plan: Plan, config: TrainingConfig) -> list
 
 def no_time() -> Message:
     """Why there is none."""
-    return Message(N_("GPUs given as GiB alone have no rates, so they get no times; name the cards, as in 2xRTX-4090."))
+    return Message(
+        N_("GPUs given only as GiB have no rates, so there are no times for them; name the cards, such as 2xRTX-4090.")
+    )
 
 
 def _times(found: Figures) -> list[Message]:
@@ -152,7 +154,7 @@ def mean_in_words(found: MeanBatch | None, plan: Plan) -> list[Message]:
         return []
     said = Message(
         N_(
-            "The plan is for the longest batch. One of mean length ({tokens} tokens) holds {size} on {name}, not {longest}."
+            "The plan is for the longest batch. A batch of average length ({tokens} tokens) takes {size} on {name}, not {longest}."
         ),
         {
             "tokens": f"{found.tokens:,.0f}",
@@ -194,7 +196,7 @@ def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> li
         low, high = (f"{100 * share:.0f}" for share in EFFICIENCY)
         said.append(
             Message(
-                N_("It assumes that cards reach {low} to {high} % of their published rates."),
+                N_("It assumes that cards reach {low} to {high}% of their published rates."),
                 {"low": low, "high": high},
             )
         )
@@ -215,5 +217,5 @@ def _links_basis(plan: Plan, *, on_cpu: bool) -> Message:
         return Message(N_("The processes share the cores of the CPU, so together they are about as fast as one alone."))
     low, high = (f"{100 * share:.0f}" for share in LINK_SHARE)
     return Message(
-        N_("Links between GPUs are assumed to reach {low} to {high} % of their rates."), {"low": low, "high": high}
+        N_("Links between GPUs are assumed to reach {low} to {high}% of their rates."), {"low": low, "high": high}
     )

@@ -8,8 +8,8 @@ from lora_backend.planning.cost.step_time import Cpu, unit_seconds
 from lora_backend.planning.plan import Plan, score_plan
 from lora_backend.planning.targets import Target
 
-FASTER = N_("{name} alone would fit it and be faster: the GPUs of a split work one after the other.")
-HOLDS = N_("{name} alone would fit it: the GPUs of a split work one after the other.")
+FASTER = N_("{name} alone would fit it and be faster: in a split, the GPUs work one after another.")
+HOLDS = N_("{name} alone would fit it: in a split, the GPUs work one after another.")
 
 
 def single_is_enough(plan: Plan) -> Message | None:

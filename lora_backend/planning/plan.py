@@ -173,7 +173,9 @@ def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Seq
         devices = inside or {given[max(parents, key=len)]} if parents or inside else set()
         if not devices:
             raise DeviceError(
-                N_("`device_map` has no entry for {module}. Name every module, or a part of the model that holds it."),
+                N_(
+                    "`device_map` has no entry for {module}. Name every module, or a part of the model that contains it."
+                ),
                 module=module,
             )
         if len(devices) > 1:
@@ -184,7 +186,7 @@ def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Seq
         if device not in positions:
             raise PlanError(
                 N_(
-                    "`device_map` places {module} on {device}, which is not among the devices: {known}. Remove `device_map` and set `use_balanced_device_map: true`: the map is made for what is there."
+                    "`device_map` places {module} on {device}, which is not one of the devices: {known}. Remove `device_map` and set `use_balanced_device_map: true` to get a map for the devices you have."
                 ),
                 module=module,
                 device=device,

@@ -15,18 +15,18 @@ from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES
 from lora_backend.terminal import Tone
 
-FITS = N_("It fits. The busiest device is {name}: {percent} % of what is free there, {free} GiB left.")
-FITS_ALONE = N_("It fits: {percent} % of what is free on {name}, {free} GiB left.")
+FITS = N_("It fits. The busiest device is {name}: {percent}% of its free memory, {free} GiB left.")
+FITS_ALONE = N_("It fits: {percent}% of the free memory on {name}, {free} GiB left.")
 TIGHT = N_(
     "Tight: {left} would be left on {name}, but it may need up to {more} more than planned. Save memory, or close other programs that use it."
 )
 TIGHT_BY_FORMULA = N_(
-    "Tight: {left} would be left on {name}, but the figures come from a formula and may be {error} % too low: up to {more} more. Save memory, or close other programs that use it."
+    "Tight: {left} would be left on {name}, but the figures come from a formula and may be {error}% too low: up to {more} more. Save memory, or close other programs that use it."
 )
-OVER = N_("It does not fit: {name} would be {over} GiB over what is free there.")
+OVER = N_("It does not fit: {name} would be {over} GiB over its free memory.")
 ALSO_OVER = N_("{name}: {over} GiB over.")
-EVEN_IF_TOO_LOW = N_("The figures come from a formula; it would still fit if they were {error} % too low.")
-FROM_FORMULA = N_("The figures come from a formula and may be off by {error} %.")
+EVEN_IF_TOO_LOW = N_("The figures come from a formula; it would still fit if they were {error}% too low.")
+FROM_FORMULA = N_("The figures come from a formula and may be off by {error}%.")
 
 
 def verdict(plan: Plan) -> Message:
@@ -86,7 +86,7 @@ def split_note(plan: Plan) -> Message | None:
     if plan.strategy != "layer_split":
         return None
     return single_is_enough(plan) or Message(
-        N_("The layers are spread over {count} GPUs, which work one after the other: a split adds memory, not speed."),
+        N_("The layers are spread over {count} GPUs, which work one after another: a split adds memory, not speed."),
         {"count": len(plan.used)},
     )
 
@@ -117,7 +117,7 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
         found.append(
             Message(
                 N_(
-                    "The logits of all tokens are held: this model's own loss does not come from those of answers alone."
+                    "The logits of all tokens are kept: this model's loss cannot be computed from those of answers alone."
                 )
             )
         )
@@ -127,7 +127,7 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
     if not is_known(config.optim):
         found.append(
             Message(
-                N_("The optimizer `{name}` is not known here; AdamW's states stand in for its own."),
+                N_("The optimizer `{name}` is not known here, so the states of AdamW are assumed."),
                 {"name": config.optim},
             )
         )
@@ -135,15 +135,13 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
         found.append(
             Message(
                 N_(
-                    "`device_map: {word}` lets accelerate place the model, by weights alone; the plan shows the best placement. Use its map to get it."
+                    "`device_map: {word}` lets accelerate place the model by weights alone; the plan shows the best placement. Use its map to get it."
                 ),
                 {"word": config.device_map},
             )
         )
     if not plan.is_exact:
-        found.append(
-            Message(N_("There are so many different devices that the placement may not be the very best one."))
-        )
+        found.append(Message(N_("There are so many different devices that the placement may not be the best one.")))
     return found
 
 

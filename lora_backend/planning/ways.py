@@ -175,7 +175,7 @@ def way_of(
     try:
         changed = with_changes(config, **patch.as_values())
         if code == "fsdp_offload" and all(target.is_cpu for target in targets):
-            raise PlanError(N_("Without a GPU all weights are in host memory as it is."))
+            raise PlanError(N_("Without a GPU, all weights are in host memory anyway."))
         plan = MAKERS[code](planner, changed, targets)
     except WorkerError:
         raise

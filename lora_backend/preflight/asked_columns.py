@@ -63,7 +63,9 @@ def columns_of(words: str, installation: Installation, policy: PathPolicy, base_
         named.insert(0, BASE)
     if len(named) > MOST_COLUMNS:
         raise ChatError(
-            N_("{count} models are named, and at most {most} can answer side by side. Take some out of the address."),
+            N_(
+                "{count} models are named, but only up to {most} can answer side by side. Remove some from the address."
+            ),
             count=len(named),
             most=MOST_COLUMNS,
         )
@@ -110,7 +112,9 @@ def adapter_of(word: str, installation: Installation) -> AskedAdapter:
         own = read_adapter_config(folder) if folder.is_dir() else None
         if own is None:
             raise ModelError(
-                N_("The folder {path} holds no adapter: it has no adapter_config.json. Name the folder that has one."),
+                N_(
+                    "The folder {path} contains no adapter: it has no adapter_config.json. Name the folder that has one."
+                ),
                 path=word[:200],
             )
         return AskedAdapter(_name_of(folder), folder, str(own.get("base_model_name_or_path") or ""))

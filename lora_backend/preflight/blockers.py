@@ -85,7 +85,7 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
         remedy = Message(N_("Write it more simply, or name the modules one by one."))
         return config.finding("error", error.code, "target_modules", error.message, remedy)
     if isinstance(error, PlanError) and config.get("device_map") is None:
-        remedy = Message(N_("Change `strategy`, or remove it to have the fastest that fits."))
+        remedy = Message(N_("Change `strategy`, or remove it to get the fastest that fits."))
         return config.finding("error", "strategy_unusable", "strategy", error.message, remedy, remove("strategy"))
     code = "no_such_device" if isinstance(error, PlanError) else "device_map_unusable"
     return config.finding("error", code, "device_map", error.message, Message(N_("Change `device_map`.")), map_anew())
@@ -107,12 +107,12 @@ def blocker_of_rows(error: FlightdeckError, config: ConfigView) -> Finding:
 
 def warning_of(plan: Plan) -> Finding:
     """A plan that is tight: nothing stands in the way, and a launch asks once."""
-    return Finding("warning", TIGHT, verdict(plan), Message(N_("A launch asks once.")))
+    return Finding("warning", TIGHT, verdict(plan), Message(N_("Launching asks once.")))
 
 
 def map_anew() -> Fix:
     """Have the map made for the GPUs that are there."""
-    return Fix(MAP_ANEW, Message(N_("Replace the map with one that is made for this machine's GPUs at the start")))
+    return Fix(MAP_ANEW, Message(N_("Replace the map with one made for this machine's GPUs at launch")))
 
 
 def _is_blocker(finding: Finding, needs_data: bool) -> bool:
@@ -149,7 +149,7 @@ def callers_batches(config: ConfigView) -> Iterator[Finding]:
             {"key": key, "value": config.get(key)},
         ),
         Message(
-            N_("Remove `{key}`, or name the rows as `dataset` and start it with `flightdeck runs start`."), {"key": key}
+            N_("Remove `{key}`, or name the data as `dataset` and start it with `flightdeck runs start`."), {"key": key}
         ),
         remove(key),
     )
@@ -164,7 +164,7 @@ def _weights(config: ConfigView, facts: Facts, installation: Installation) -> It
             Message(
                 N_("There are no weights (*.safetensors) for the model {model}."), {"model": config.get("model_name")}
             ),
-            Message(N_("Name a folder that holds the whole model, or download it.")),
+            Message(N_("Name a folder with the whole model, or download it.")),
         )
 
 

@@ -108,7 +108,7 @@ def _consequence(
         counts = num_steps(whole, num_rows), num_steps(without, num_rows)
         steps = counts[0] - counts[1] if counts[0] is not None and counts[1] is not None else None
     if key in RANKED and linear_names and not layers and not size and not trainable:
-        return Consequence(without_effect=Message(N_("No rank changes, and nothing else does.")))
+        return Consequence(without_effect=Message(N_("No rank changes, so it has no effect.")))
     return Consequence(size, speed, trainable, steps, layers)
 
 
@@ -120,11 +120,11 @@ def why_without_effect(key: str, config: TrainingConfig) -> Message | None:
 
 Switch = Callable[[TrainingConfig], bool]
 _BALANCING_OFF: tuple[tuple[Switch, str], ...] = (
-    (lambda c: c.device_map is not None, N_("`device_map` is set and wins.")),
+    (lambda c: c.device_map is not None, N_("`device_map` is set and takes precedence.")),
     (lambda c: not c.is_balanced, N_("`use_balanced_device_map` is off.")),
 )
 SWITCHED_OFF: dict[str, tuple[tuple[Switch, str], ...]] = {
-    "num_epochs": ((lambda c: c.max_steps is not None, N_("`max_steps` ends training, whatever this says.")),),
+    "num_epochs": ((lambda c: c.max_steps is not None, N_("`max_steps` ends training regardless of this.")),),
     "warmup_ratio": (
         (lambda c: c.lr_scheduler_type == "constant", N_("`lr_scheduler_type: constant` has no warm-up.")),
     ),
@@ -137,7 +137,7 @@ SWITCHED_OFF: dict[str, tuple[tuple[Switch, str], ...]] = {
     "exclude_cpu": _BALANCING_OFF,
     "min_memory_gb": (
         *_BALANCING_OFF,
-        (lambda c: c.force_balance, N_("`force_balance` uses every GPU, whatever it has.")),
+        (lambda c: c.force_balance, N_("`force_balance` uses every GPU, however much memory it has.")),
     ),
     "target_batch_size": ((lambda c: c.target_batch_size == c.batch_size, N_("It is `batch_size`, as without it.")),),
     "version": ((lambda c: c.pkg is None, N_("Without `pkg` nothing is published.")),),

@@ -25,6 +25,6 @@ def doubts_now(attempt: Attempt, installation: Installation, read: ReadGpus = re
             continue
         if verdict_of(total, more, free[uuid]) != "fits":
             yield Message(
-                N_("{name} has {free} free now. The run is planned to take {total} there, and may take up to {more} more."),
+                N_("{name} has {free} free now. The plan expects {total} there, and up to {more} more."),
                 {"name": device.name, "free": size(free[uuid]), "total": size(total), "more": size(more)},
             )  # fmt: skip

@@ -65,7 +65,7 @@ def export_place(request: ExportRequest, job_output: Path, name: str, installati
     path = _resolved(written)
     if request.bound and not is_within(path, installation.output_roots):
         raise ExportError(
-            N_("The export {path} must lie below {roots}. Choose a folder there, or add yours to FLIGHTDECK_OUTPUT_ROOTS and restart."),
+            N_("The export {path} must be below {roots}. Choose a folder there, or add yours to FLIGHTDECK_OUTPUT_ROOTS and restart."),
             path=str(path), roots=", ".join(map(str, installation.output_roots)),
         )  # fmt: skip
     _refuse_unusable(path, is_file)
@@ -77,7 +77,7 @@ def export_place(request: ExportRequest, job_output: Path, name: str, installati
 def refuse_what_stands(place: ExportPlace, *, may_replace: bool) -> None:
     """Raise `ExportError` where something stands in the place that an export must leave there."""
     if place.standing == "other":
-        raise ExportError(N_("{path} is not an export of Flightdeck, so it is not replaced. Choose another place."), path=str(place.path))  # fmt: skip
+        raise ExportError(N_("{path} is not a Flightdeck export, so it is not replaced. Choose another place."), path=str(place.path))  # fmt: skip
     if place.standing == "export" and not may_replace:
         raise ExportError(N_("There is already an export in {path}. Choose to overwrite it (`--overwrite`), or choose another place."), path=str(place.path))  # fmt: skip
 
@@ -151,11 +151,11 @@ def _resolved(path: Path) -> Path:
 
 def _refuse_unusable(path: Path, is_file: bool) -> None:
     if path.is_symlink():
-        raise ExportError(N_("{path} is a link, and no export is written through a link. Choose another place."), path=str(path))  # fmt: skip
+        raise ExportError(N_("{path} is a link, and exports are not written through links. Choose another place."), path=str(path))  # fmt: skip
     if is_file and path.is_dir():
-        raise ExportError(N_("{path} is a folder, where a file is to be written. Choose another name."), path=str(path))
+        raise ExportError(N_("{path} is a folder, but the export is a file. Choose another name."), path=str(path))
     if not is_file and path.exists() and not path.is_dir():
-        raise ExportError(N_("{path} is a file, where a folder is to be written. Choose another name."), path=str(path))
+        raise ExportError(N_("{path} is a file, but the export is a folder. Choose another name."), path=str(path))
     above = next(part for part in path.parents if os.path.lexists(part))
     if not above.is_dir():
         raise ExportError(N_("{path} is a file, so nothing can be written below it. Choose another place."), path=str(above))  # fmt: skip
@@ -172,7 +172,7 @@ def _refuse_kept(path: Path, installation: Installation) -> None:
     for folder in kept:
         if path.is_relative_to(folder.resolve()) or _is_same_folder((path, *path.parents), folder) or _is_named_alike(path, folder):  # fmt: skip
             raise ExportError(
-                N_("Nothing can be exported to {path}: {folder} is for other files of Flightdeck. Choose another place."),
+                N_("Nothing can be exported to {path}: Flightdeck uses {folder} for other files. Choose another place."),
                 path=str(path), folder=str(folder),
             )  # fmt: skip
     roots = (*installation.model_roots, *installation.data_roots, *installation.output_roots)
@@ -180,7 +180,7 @@ def _refuse_kept(path: Path, installation: Installation) -> None:
     for folder in (workspace, *kept, *roots, *([home] if home.is_absolute() else [])):
         if folder.resolve().is_relative_to(path) or _is_same_folder((folder.resolve(), *folder.resolve().parents), path):  # fmt: skip
             raise ExportError(
-                N_("Nothing can be exported as {path}: {folder} is there. Choose another place."),
+                N_("Nothing can be exported as {path}: {folder} is in the way. Choose another place."),
                 path=str(path), folder=str(folder),
             )  # fmt: skip
 
@@ -195,7 +195,7 @@ def _refuse_models(path: Path, adapter: Path, installation: Installation) -> Non
             return
         if holds_a_model(parent):
             raise ExportError(
-                N_("Nothing can be exported to {path}: {folder} holds a model or an adapter. Choose another place."),
+                N_("Nothing can be exported to {path}: {folder} contains a model or an adapter. Choose another place."),
                 path=str(path), folder=str(parent),
             )  # fmt: skip
 

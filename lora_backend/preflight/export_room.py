@@ -44,7 +44,7 @@ class ExportRoom:
         """Raise `DiskFullError` with the figures where it does not fit."""
         if not self.fits:
             raise DiskFullError(
-                N_("This export takes {needed} and {folder} has {free} free. Free some space, or choose another place."),
+                N_("This export needs {needed}, but {folder} has only {free} free. Free some space, or choose another place."),
                 needed=size(self.needed_bytes + SPARE_BYTES), folder=str(self.folder), free=size(self.free_bytes),
             )  # fmt: skip
 

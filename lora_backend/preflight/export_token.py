@@ -10,4 +10,4 @@ from lora_backend.preflight.export_place import ExportError
 def refuse_without_token() -> None:
     """Raise `ExportError` where no token of a hub is set."""
     if hub_token() is None:
-        raise ExportError(N_("There is no token for the hub. Set `HF_TOKEN` or run `hf auth login`, then push again."))
+        raise ExportError(N_("No hub token is set. Set `HF_TOKEN` or run `hf auth login`, then push again."))

@@ -31,7 +31,7 @@ def known_fit(installation: Installation) -> AskTree:
     """Only what was asked before; never asks anybody. Raises `ModelError` where it was not."""
 
     def never(*_: Any) -> Answer:
-        raise ModelError(N_("The base model's headers do not decide it. Open the adapter on the Verify page."))
+        raise ModelError(N_("The base model's headers are not enough to tell. Open the adapter on the Verify page."))
 
     return kept_fit(never, installation)
 

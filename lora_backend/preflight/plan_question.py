@@ -125,7 +125,7 @@ def of_checkpoint(facts: Mapping[str, Any]) -> list[Message]:
     percent = f"{100 * packing.expected_error:.0f}" if packing else ""
     read = Message(
         N_(
-            "Weights packed by {method} are counted to the byte, but its layers were never run here: the rest may be off by {percent} %."
+            "Weights packed by {method} are counted to the byte, but its layers were never run here: the rest may be off by {percent}%."
         ),
         {"method": quantized.method, "percent": percent},
     )

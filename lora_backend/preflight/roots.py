@@ -39,7 +39,7 @@ class BrowserRoots(PathPolicy):
         if path is not None and not is_hub_id and not is_within(path, roots):
             raise ModelOutsideError(
                 N_(
-                    "The model {path} lies outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."
+                    "The model {path} is outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."
                 ),
                 path=name,
                 roots=_listed(roots),
@@ -60,7 +60,7 @@ class BrowserRoots(PathPolicy):
         if path is None or not (is_hub_id or is_within(path, roots)):
             raise ModelOutsideError(
                 N_(
-                    "The adapter {path} lies outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."
+                    "The adapter {path} is outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."
                 ),
                 path=name[:200],
                 roots=_listed(roots),
@@ -83,7 +83,7 @@ class BrowserRoots(PathPolicy):
         if not usable or not is_within(usable[0], roots):
             raise DataOutsideError(
                 N_(
-                    "The data set {path} lies outside the folders that the browser may use ({roots}). Upload it, or add its folder to FLIGHTDECK_DATA_ROOTS and restart."
+                    "The data set {path} is outside the folders that the browser may use ({roots}). Upload it, or add its folder to FLIGHTDECK_DATA_ROOTS and restart."
                 ),
                 path=name[:200],
                 roots=_listed(roots),
@@ -127,7 +127,7 @@ def allowed_folder(name: str, installation: Installation) -> Path:
     Raises `ModelError` outside the workspace and the model roots.
     """
     return _allowed(
-        name, installation, N_("The folder {path} lies outside the folders that the browser may use ({roots}).")
+        name, installation, N_("The folder {path} is outside the folders that the browser may use ({roots}).")
     )
 
 
@@ -146,7 +146,7 @@ def browser_roots(installation: Installation) -> tuple[Path, ...]:
 def allowed_config(name: str, installation: Installation) -> Path:
     """The same for a config's file."""
     return _allowed(
-        name, installation, N_("The file {path} lies outside the folders that the browser may use ({roots}).")
+        name, installation, N_("The file {path} is outside the folders that the browser may use ({roots}).")
     )
 
 

@@ -92,7 +92,7 @@ def chosen(planner: Planner, config: TrainingConfig, held: Collection[str], in_t
         if way.code == "fsdp_offload":  # which the config has to ask for: the trainer reads it there
             offered = way
         elif way.code == "single" and len(here.targets) < len(planner.targets):
-            return Settled(way.plan, Message(N_("One GPU: runs hold the others.")))
+            return Settled(way.plan, Message(N_("One GPU: other runs are using the rest.")))
         else:
             return Settled(way.plan, _with_note(choice.reason, way))
     if is_asked:

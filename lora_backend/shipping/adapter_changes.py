@@ -45,7 +45,7 @@ def refuse_unfit(facts: Mapping[str, Any], adapter: Path) -> None:
     config = read_adapter_config(adapter)
     if config is None:
         raise ModelError(
-            N_("The folder {path} holds no adapter: it has no adapter_config.json. Name the folder that has one."),
+            N_("The folder {path} contains no adapter: it has no adapter_config.json. Name the folder that has one."),
             path=str(adapter),
         )
     if config.get("peft_type") not in LORA_TYPES:
@@ -56,7 +56,7 @@ def refuse_unfit(facts: Mapping[str, Any], adapter: Path) -> None:
     if config.get("alora_invocation_tokens"):
         raise ModelError(
             N_(
-                "The adapter is switched on by certain tokens (`alora_invocation_tokens`), so no merged model is like it."
+                "The adapter is switched on by certain tokens (`alora_invocation_tokens`), so a merged model cannot behave like it."
             )
         )
     if config.get("layer_replication"):
@@ -65,7 +65,7 @@ def refuse_unfit(facts: Mapping[str, Any], adapter: Path) -> None:
     fit = fit_of(facts, adapter, headers)
     for item in fit.differences:
         raise ModelError(
-            N_("The adapter does not fit the base model: {name} {what}. Give its own with `--model`."),
+            N_("The adapter does not fit the base model: {name} {what}. Set its own base model with `--model`."),
             name=item.name,
             what=Message(WHAT_DIFFERS[item.code]),
         )
@@ -173,13 +173,14 @@ def _refuse_unreadable(name: str, change: Change) -> None:
     for tensor in tensors:
         if tensor is not None and tensor.is_meta:
             raise ModelError(
-                N_("The adapter does not fit the base model: {name} {what}. Give its own with `--model`."),
+                N_("The adapter does not fit the base model: {name} {what}. Set its own base model with `--model`."),
                 name=name,
                 what=Message(WHAT_DIFFERS["not_from_file"]),
             )
         if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
-                N_("What the adapter adds to {name} has NaN or infinity in it. Use an earlier checkpoint."), name=name
+                N_("The values that the adapter adds to {name} contain NaN or infinity. Use an earlier checkpoint."),
+                name=name,
             )
 
 

@@ -103,7 +103,7 @@ def pack(folder: Path, archive: Path, on_bytes: OnBytes) -> None:
                 while chunk := read.read(CHUNK_BYTES):
                     digest.update(chunk)
             if digest.hexdigest() != file_sha256(path):
-                raise ExportError(N_("{file} does not come out of the archive as it went in. Check the disk, then try again."), file=path.name)  # fmt: skip
+                raise ExportError(N_("{file} differs after reading it back from the archive. Check the disk, then try again."), file=path.name)  # fmt: skip
 
 
 def _is_cast(source: Path, target: Path, dtype: ExportDtype | None) -> bool:

@@ -132,7 +132,7 @@ def _adapter(shipment: Shipment, made: Path, place: ExportPlace) -> ExportResult
 def _merged(shipment: Shipment, made: Path, place: ExportPlace) -> ExportResult:
     """The base model with the adapter in its weights."""
     if shipment.request.bound and shipment.facts.base_folder is None:
-        raise ModelError(N_("The base model {name} is not where the browser may look for it, so nothing is merged."), name=shipment.facts.base or "–")  # fmt: skip
+        raise ModelError(N_("The base model {name} is outside the folders that the browser may use, so nothing was merged."), name=shipment.facts.base or "–")  # fmt: skip
     result = merge_adapter(shipment.request, shipment.adapter, made, shipment.progress)
     if not (made / "README.md").exists():
         facts = shipment.facts
@@ -176,7 +176,7 @@ def _hub(shipment: Shipment, made: Path, place: ExportPlace) -> ExportResult:
     maker = _merged if shipment.request.what == "merged" else _adapter
     result = maker(shipment, made, place)
     if not result.is_proved:
-        raise ExportError(N_("What was made is not as it should be, so nothing was pushed: {reason}"), reason=next(proof.message for proof in result.proofs if proof.passed is False))  # fmt: skip
+        raise ExportError(N_("The export did not pass its checks, so nothing was pushed: {reason}"), reason=next(proof.message for proof in result.proofs if proof.passed is False))  # fmt: skip
     pushed = push(made, shipment.request, shipment.progress)
     pushed.proofs, pushed.notes = [*result.proofs, *pushed.proofs], [*result.notes, *pushed.notes]
     return pushed
@@ -238,17 +238,15 @@ def _proof_of_weights(shipment: Shipment, output: Path, *, is_same: bool) -> Pro
     exported = tensors_sha256(shipment.adapter)
     is_truncated = exported != tensors_sha256(Path(shipment.request.adapter))
     if not is_same:
-        said = N_("The weights were rounded to {dtype}; the ranks are as they were.")
+        said = N_("The weights were rounded to {dtype}; the ranks are unchanged.")
         if is_truncated:
-            said = N_(
-                "The weights were rounded to {dtype} after truncating; the ranks are those of the truncated adapter."
-            )
+            said = N_("The weights were rounded to {dtype} after truncating; the ranks match the truncated adapter.")
         passed = check_adapter_folder(output, None).is_consistent is not False
     else:
         passed = tensors_sha256(output) == exported
-        said = N_("The weights are those of the adapter, byte for byte.") if passed else N_("The weights are not those of the adapter.")  # fmt: skip
+        said = N_("The weights are identical to the adapter's, byte for byte.") if passed else N_("The weights differ from the adapter's.")  # fmt: skip
         if is_truncated:
-            said = N_("The weights are those of the truncated adapter, byte for byte.") if passed else N_("The weights are not those of the truncated adapter.")  # fmt: skip
+            said = N_("The weights are identical to the truncated adapter's, byte for byte.") if passed else N_("The weights differ from the truncated adapter's.")  # fmt: skip
     return Proof(code="tensors", passed=passed, message=Message(said, {} if is_same else {"dtype": shipment.request.dtype}))  # fmt: skip
 
 

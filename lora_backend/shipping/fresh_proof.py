@@ -45,8 +45,8 @@ def proof_of_loading(adapter: Path, base: Path | None, progress: JobProgress) ->
         return Proof(code="loads", passed=False, message=Message(N_("A fresh process could not load it: {reason}"), {"reason": last}))  # fmt: skip
     values = {"layers": answer["num_layers"], "change": number(answer["largest_change"])}
     if not answer["is_finite"]:
-        return Proof(code="loads", passed=False, message=Message(N_("A fresh process loaded it, and its logits are not numbers.")))  # fmt: skip
-    said = N_("A fresh process loaded it with peft and transformers alone: {layers} LoRA layers, which change the logits by up to {change}.")  # fmt: skip
+        return Proof(code="loads", passed=False, message=Message(N_("A fresh process loaded it, but its logits are not numbers.")))  # fmt: skip
+    said = N_("A fresh process loaded it with only peft and transformers: {layers} LoRA layers, which change the logits by up to {change}.")  # fmt: skip
     return Proof(code="loads", passed=answer["num_layers"] > 0, message=Message(said, values))
 
 
@@ -59,10 +59,10 @@ def _why_not(base: Path | None) -> Message | None:
         return Message(N_("Not loaded: the weights of the base model are not on this machine."))
     needed, free = weights + LIBRARIES_BYTES, psutil.virtual_memory().available
     if needed > free * SHARE_OF_MEMORY:
-        said = N_("Not loaded: the base model takes about {needed} of memory, and {free} are free.")
+        said = N_("Not loaded: the base model needs about {needed} of memory, but only {free} are free.")
         return Message(said, {"needed": size(needed), "free": size(free)})
     if read_json_object(base / "config.json").get("quantization_config"):
-        return Message(N_("Not loaded: the base model is quantized, which takes a GPU and libraries of its own."))
+        return Message(N_("Not loaded: the base model is quantized, which needs a GPU and extra libraries."))
     return None
 
 

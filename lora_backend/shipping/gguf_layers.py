@@ -165,5 +165,5 @@ def _tensors_of(layer: LoraLayer, tensors: Mapping[str, Any]) -> tuple[str, str]
     halves = ("lora_embedding_A", "lora_embedding_B") if layer.kind == "embedding" else ("lora_A.weight", "lora_B.weight")  # fmt: skip
     a, b = (f"{layer.file_name}.{half}" for half in halves)
     if a not in tensors or b not in tensors:
-        raise ExportError(N_("The tensors of {layer} have other names than PEFT gives them. Save the adapter again with PEFT."), layer=layer.name)  # fmt: skip
+        raise ExportError(N_("The tensors of {layer} do not have the names that PEFT gives them. Save the adapter again with PEFT."), layer=layer.name)  # fmt: skip
     return a, b

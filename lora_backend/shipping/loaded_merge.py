@@ -33,7 +33,7 @@ def refuse_too_large(weights_bytes: int, why: str) -> None:
     if needed > free:
         raise ModelError(
             N_(
-                "{name} is not stored one to one in the model's files, so it is merged in memory; that takes {needed}, and {free} are free. Merge on a machine with more memory."
+                "{name} is not stored one to one in the model's files, so it must be merged in memory; that needs {needed}, but only {free} are free. Merge on a machine with more memory."
             ),
             name=why,
             needed=size(needed),
@@ -57,7 +57,7 @@ def merge_loaded(
         loaded = load_adapter(model, adapter)
         for item in loaded.differences or ():
             raise ModelError(
-                N_("The adapter does not fit the base model: {name} {what}. Give its own with `--model`."),
+                N_("The adapter does not fit the base model: {name} {what}. Set its own base model with `--model`."),
                 name=item.name,
                 what=Message(WHAT_DIFFERS[item.code]),
             )

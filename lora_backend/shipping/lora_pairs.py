@@ -77,7 +77,7 @@ def read_pairs(folder: Path) -> LoraPairs:
     config = read_adapter_config(folder)
     if config is None:
         raise ModelError(
-            N_("The folder {path} holds no adapter: it has no adapter_config.json. Name the folder that has one."),
+            N_("The folder {path} contains no adapter: it has no adapter_config.json. Name the folder that has one."),
             path=str(folder),
         )
     _refuse_other_forms(config)
@@ -91,7 +91,7 @@ def read_pairs(folder: Path) -> LoraPairs:
             halves.setdefault(found[0], {})[found[1][-1]] = key
     pairs = tuple(_pair(layer, halves[layer.file_name], tensors, rule.scaling_for) for layer in layers)
     if not pairs:
-        raise ModelError(N_("The adapter in {path} has no LoRA layer. Name another folder."), path=str(folder))
+        raise ModelError(N_("The adapter in {path} has no LoRA layers. Choose another folder."), path=str(folder))
     used = {key for pair in pairs for key in (pair.key_a, pair.key_b)}
     others = {key: tensor for key, tensor in tensors.items() if key not in used}
     return LoraPairs(config, pairs, others, (folder / FILE).stat().st_size)
@@ -101,7 +101,7 @@ def _tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     if is_pickled(folder) or not (folder / FILE).is_file():
         raise ModelError(
             N_(
-                "{path} holds no adapter_model.safetensors, and PEFT loads no other. Save the adapter in one file again."
+                "{path} contains no adapter_model.safetensors, and PEFT loads no other file. Save the adapter in one file again."
             ),
             path=str(folder),
         )
@@ -116,7 +116,7 @@ def _tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
-                N_("`{name}` in {path} has NaN or infinity in it. Use an earlier checkpoint."),
+                N_("`{name}` in {path} contains NaN or infinity. Use an earlier checkpoint."),
                 name=name,
                 path=str(folder / FILE),
             )

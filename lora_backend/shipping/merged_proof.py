@@ -127,7 +127,7 @@ def logits_proof(before: Logits, output: Path, precision: ExportDtype, stored: E
 def no_logits_proof(weights_bytes: int) -> Proof:
     """Where the model does not fit into memory."""
     values = {"needed": size(weights_bytes * ROOM), "free": size(free_bytes(torch.device("cpu")))}
-    said = N_("The logits were not compared: loading the model takes {needed}, and {free} of memory are free.")
+    said = N_("The logits were not compared: loading the model needs {needed} of memory, but only {free} are free.")
     return Proof(code="logits", passed=None, message=Message(said, values))
 
 

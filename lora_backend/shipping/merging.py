@@ -96,7 +96,7 @@ def merge_adapter(request: ExportRequest, adapter: Path, output: Path, progress:
     names = checkpoint_names(base, subject.files.places)
     tree, changes = tree_of_model(base), read_changes(base, adapter)
     if not changes.by_parameter and not changes.others:
-        raise ModelError(N_("The adapter in {path} has no LoRA layer. Name another folder."), path=str(adapter))
+        raise ModelError(N_("The adapter in {path} has no LoRA layers. Choose another folder."), path=str(adapter))
     plan = _plan(subject, names, changes, tree)
     _refuse_full(plan.total_bytes if isinstance(plan, ShardPlan) else _bytes_written(subject), output)
     if not isinstance(plan, ShardPlan):
@@ -159,7 +159,7 @@ def _notes(made: _Made, adapter: Path) -> Iterator[Message]:
         return
     if isinstance(trained, dict) and trained.get("quantization") is not None:
         yield Message(
-            N_("The adapter was trained on the base model in few bits ({word}), and is merged into its whole weights."),
+            N_("The adapter was trained on a quantized base model ({word}) and is merged into its full weights."),
             {"word": str(trained["quantization"])},
         )
 
@@ -169,19 +169,19 @@ def _subject(request: ExportRequest, adapter: Path) -> Subject:
     own = (read_adapter_config(adapter) or {}).get("base_model_name_or_path")
     name = request.base_model or own or base_in_passport(adapter).get("name")
     if not name:
-        raise ModelError(N_("The adapter does not say what its base model is. Give it with `--model`."))
+        raise ModelError(N_("The adapter does not name its base model. Set it with `--model`."))
     try:
         base = find_model(str(name))
     except ModelError as error:
-        raise ModelError(N_("{why} Or give the base model with `--model`."), why=error.message) from error
+        raise ModelError(N_("{why} Or set the base model with `--model`."), why=error.message) from error
     if base.is_file():
         raise ModelError(
-            N_("{path} describes a model but holds no weights. Name the folder that has them."), path=str(base)
+            N_("{path} describes a model but has no weights. Name the folder that has them."), path=str(base)
         )
     made_on = other_base(adapter, base, str(name), own, find_model)
     if made_on is not None:
         raise ModelError(
-            N_("The adapter was trained on {other}, not on {base}. Give its base model with `--model`."),
+            N_("The adapter was trained on {other}, not on {base}. Set its base model with `--model`."),
             other=made_on,
             base=str(name),
         )
@@ -190,7 +190,7 @@ def _subject(request: ExportRequest, adapter: Path) -> Subject:
     if quantized is not None:
         raise ModelError(
             N_(
-                "The weights of {base} are quantized ({method}), so nothing can be added to them. Give the folder of the whole weights with `--model`."
+                "The weights of {base} are quantized ({method}), so nothing can be added to them. Name the folder with the full weights with `--model`."
             ),
             base=str(name),
             method=quantized.method,
@@ -225,7 +225,9 @@ def _refuse_full(needed_bytes: int, output: Path) -> None:
     free = shutil.disk_usage(above).free
     if needed_bytes > free:
         raise DiskFullError(
-            N_("The merged model takes {needed}, and {free} are free at {path}. Make room, or choose another place."),
+            N_(
+                "The merged model needs {needed}, but only {free} are free at {path}. Free some space, or choose another place."
+            ),
             needed=size(needed_bytes),
             free=size(free),
             path=str(above),

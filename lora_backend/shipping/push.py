@@ -65,14 +65,14 @@ def push(folder: Path, request: ExportRequest, progress: JobProgress) -> ExportR
         is_private = bool(api.model_info(plan.repo_id).private)
         if plan.is_private and not is_private:
             raise HubError(
-                N_("{repo} is there already, and public. Push to another repository, or add --public."),
+                N_("{repo} already exists and is public. Push to another repository, or add --public."),
                 repo=plan.repo_id,
             )
         commit = _upload(api, folder, plan, progress)
         progress.stage("checking")
         files, proof = _read_back(api, folder, plan, commit)
     page = f"{plan.endpoint}/{plan.repo_id}"
-    private_note = Message(N_("The repository is private: only you and its organisation can read it."))
+    private_note = Message(N_("The repository is private: only you and its organization can read it."))
     return ExportResult(
         to="hub",
         output=page,
@@ -123,7 +123,7 @@ def _read_back(api: HfApi, folder: Path, plan: PlannedUpload, commit: str) -> tu
             {**values, "file": wrong[0]},
         )
         return files, Proof(code="read_back", passed=False, message=message)
-    message = Message(N_("All {count} files at {commit} of {repo} have the hashes of the files here."), values)
+    message = Message(N_("All {count} files at {commit} of {repo} match the files here."), values)
     return files, Proof(code="read_back", passed=True, message=message)
 
 
@@ -161,14 +161,14 @@ def _refused(status: int, plan: PlannedUpload, error: BaseException) -> HubError
     if status == 401:
         return HubError(
             N_(
-                "The hub at {endpoint} does not accept the token that is set. Make a new one at {endpoint}/settings/tokens and set `HF_TOKEN` to it."
+                "The hub at {endpoint} rejected the token. Create a new one at {endpoint}/settings/tokens and set `HF_TOKEN` to it."
             ),
             **values,
         )
     if status in (403, 404):
         return HubError(
             N_(
-                "The token that is set may not write to {repo}. Make one with write access at {endpoint}/settings/tokens and set `HF_TOKEN` to it."
+                "The token cannot write to {repo}. Create one with write access at {endpoint}/settings/tokens and set `HF_TOKEN` to it."
             ),
             **values,
         )

@@ -59,7 +59,7 @@ def measure_curve(
     base = measuring.of(model, Message(N_("Measuring the base model")))
     loaded = load_adapter(model, adapter)
     if loaded.is_refused or loaded.differences:
-        raise ModelError(N_("The adapter does not fit the base model. Run `verify` on it, which says what differs."))
+        raise ModelError(N_("The adapter does not fit the base model. Run `verify` on it to see what differs."))
     ladder = RankLadder(loaded.model, pairs)
     found: dict[int, RowLosses] = {}
     for rank in reversed(ranks):

@@ -59,7 +59,7 @@ class ShardPlan:
         value = base if change is None else merged(base, change)
         if value.shape != base.shape:
             raise ModelError(
-                N_("The adapter does not fit the base model: {name} {what}. Give its own with `--model`."),
+                N_("The adapter does not fit the base model: {name} {what}. Set its own base model with `--model`."),
                 name=name,
                 what=f"{tuple(value.shape)} ≠ {tuple(base.shape)}",
             )

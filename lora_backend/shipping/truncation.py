@@ -108,7 +108,7 @@ def truncation_note(before: Mapping[str, int], ranks: Mapping[str, int]) -> Mess
     """What was done, for people. `before`: the ranks that the layers had."""
     fewer = [name for name, rank in ranks.items() if rank < before[name]]
     if not fewer:
-        return Message(N_("No layer has a higher rank than that, so the adapter is as it was."))
+        return Message(N_("No layer has a higher rank than that, so the adapter is unchanged."))
     values = {
         "fewer": len(fewer), "layers": len(ranks), "before": sum(before.values()), "after": sum(ranks.values()),
     }  # fmt: skip

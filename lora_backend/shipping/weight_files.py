@@ -42,7 +42,7 @@ class WeightFiles:
         found = tuple(weight_files(self.folder, "model"))
         if not found:
             raise ModelError(
-                N_("{path} holds no safetensors weights. Name the folder that has them."), path=str(self.folder)
+                N_("{path} contains no safetensors weights. Name the folder that has them."), path=str(self.folder)
             )
         for path in found:
             if not path.is_file():

@@ -36,7 +36,7 @@ class ChatTemplate:
         if not tokenizer.chat_template:
             raise ModelError(
                 N_(
-                    "The data set holds `messages`, but the model's tokenizer has no chat template to write them with. Use the instruct variant of the model, or data with `prompt` and `completion`."
+                    "The data set contains `messages`, but the model's tokenizer has no chat template to write them with. Use the instruct variant of the model, or data with `prompt` and `completion`."
                 )
             )
         self._tokenizer = tokenizer

@@ -62,7 +62,7 @@ def rendered(labeller: Labeller, example: Example, number: int) -> RenderedRow:
     elif labelled.is_dropped:
         note = Message(N_("The row has more than {limit} tokens (`max_length`) and is left out."), {"limit": labeller.rules.max_length})  # fmt: skip
     elif labelled.is_behind_cut:
-        note = Message(N_("Nothing of this row is trained on: its answer begins behind the cut at `max_length`."))
+        note = Message(N_("Nothing of this row is trained on: its answer begins after the cut at `max_length`."))
     elif labelled.lost_answers:
         note = Message(
             Plural(
@@ -105,7 +105,7 @@ def _row(examples: ExampleFile, labeller: Labeller, number: int) -> RenderedRow:
     except BadRowError as error:
         return RenderedRow(row=number, pieces=[], note=error.message)
     except RowLeftOutError:
-        note = Message(N_("The row says that nothing of it is trained on, so it is left out."))
+        note = Message(N_("The row is marked as not to be trained on, so it is left out."))
         return RenderedRow(row=number, pieces=[], note=note)
     return rendered(labeller, example, number)
 

@@ -168,8 +168,8 @@ class TokenRows:
                 return row
         raise DataError(
             Plural(
-                "Of {count} row in a row nothing is left to learn within `max_length` {limit}. Raise `max_length`, or shorten the rows.",
-                "Of {count} rows in a row nothing is left to learn within `max_length` {limit}. Raise `max_length`, or shorten the rows.",
+                "{count} row in a row has nothing left to learn within `max_length` {limit}. Raise `max_length`, or shorten the rows.",
+                "{count} rows in a row have nothing left to learn within `max_length` {limit}. Raise `max_length`, or shorten the rows.",
             ),
             count=min(MOST_TRIED, len(numbers)),
             limit=self._labeller.rules.max_length,

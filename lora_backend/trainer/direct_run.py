@@ -63,7 +63,7 @@ def buildandTrainLoraModel(
         model = train(resolved, folder, dataloader)
     signals.pass_on()  # the checkpoint is saved; now it does to the caller's process what it was sent for
     if model is None:
-        raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)
+        raise RunError(N_("Run {id} was stopped before it trained."), id=folder.id)
     return model
 
 

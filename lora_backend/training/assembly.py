@@ -77,7 +77,7 @@ def assemble(
     if config.eval_strategy != "no" and data.eval_rows is None:
         raise ConfigError(
             N_(
-                "There are no rows to evaluate: `val_size` holds none back of a DataLoader. Name an `eval_dataset`, or set `eval_strategy` to `no`."
+                "There are no rows to evaluate: `val_size` cannot hold out rows of a DataLoader. Name an `eval_dataset`, or set `eval_strategy` to `no`."
             )
         )
     _refuse_quantized(model)
@@ -147,7 +147,7 @@ def make_optimizer(model: PeftModel, config: TrainingConfig, arguments: Training
         cls, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     except (ValueError, ImportError) as error:
         reason = first_line(error)
-        raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error
+        raise ConfigError(N_("transformers rejects the config: {reason}"), reason=reason) from error
     groups = parameter_groups(model, config)
     if options.get("fused") and (lacking := why_not_fused([p for group in groups for p in group["params"]])):
         logger.warning("optimizer: `adamw_torch`, in several kernels, for torch has no fused one here: %s", lacking)
@@ -196,4 +196,4 @@ def _refuse_quantized(model: PeftModel) -> None:
         validate_quantization_for_training(model)
     except ValueError as error:
         reason = first_line(error)
-        raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error
+        raise ConfigError(N_("transformers rejects the config: {reason}"), reason=reason) from error

@@ -41,7 +41,7 @@ class Batching:
         if config.batching == "padded":
             return cls("padded")
         if of_caller:
-            return cls("padded", Message(N_("The batches are a DataLoader's, and taken as they come.")))
+            return cls("padded", Message(N_("The batches come from a DataLoader and are used as they are.")))
         reason = why_not_flat(model, precision, config.attn_implementation)
         if reason is None:
             return cls("packed" if config.batching == "packed" else "flat")

@@ -170,7 +170,7 @@ def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTok
         )
     if config.val_size:
         if not len(aside):
-            raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
+            raise ConfigError(N_("`val_size` holds out rows, but the data set has only one. Set `val_size` to 0."))
         eval_rows = Subset(rows, aside)  # type: ignore[arg-type]
     return StartRows(rows, order, eval_rows, own, are_chats)
 

@@ -227,7 +227,7 @@ class RunReporter:
         if self.ended_by == "max_time":
             cause = "max_time"
             said = Message(
-                N_("`max_time` of {hours} h was over. Resume the run: it goes on after step {step}."),
+                N_("`max_time` of {hours} h is over. Resume the run to continue after step {step}."),
                 {"hours": max_time_h, "step": step},
             )
         elif asked is not None and asked.signal is not None:

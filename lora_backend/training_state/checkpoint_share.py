@@ -78,7 +78,7 @@ def _append(staged: Path, name: str, piece: bytes) -> None:
 def _take(folder: RunStore, staged: Path, own: Path) -> None:
     if problems := verified(staged):
         raise RunError(
-            N_("{checkpoint} did not come whole from machine 1: {problems}. Resume once more."),
+            N_("{checkpoint} did not arrive complete from machine 1: {problems}. Resume again."),
             checkpoint=own.name,
             problems="; ".join(problems),
         )

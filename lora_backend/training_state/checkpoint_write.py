@@ -49,7 +49,7 @@ def _save(folder: RunStore, state: TrainState, whole: Mapping[str, Any], config:
         if is_disk_full(error):
             raise DiskFullError(
                 N_(
-                    "The disk is full: checkpoint {step} could not be saved; the ones before it are whole. Free space at {path}."
+                    "The disk is full: checkpoint {step} could not be saved; the earlier ones are complete. Free some space at {path}."
                 ),
                 step=step,
                 path=str(folder.checkpoints),

@@ -82,7 +82,7 @@ def _tell_other_number(folder: RunStore, before: int, now: int) -> None:
     processes = Plural("{count} process", "{count} processes")
     said = Message(
         N_(
-            "The checkpoint was written by {before}, and the run goes on with {now}: from here on sums round differently, and dropout draws other numbers."
+            "The checkpoint was written by {before}, but the run continues with {now}: from here on, sums round differently and dropout draws other numbers."
         ),
         {"before": Message(processes, {"count": before}), "now": Message(processes, {"count": now})},
     )
@@ -111,7 +111,7 @@ def prepare_start(folder: RunStore, config: TrainingConfig, num_processes: int =
     changed = classify(saved.config, config.model_dump()) if saved else {"restarts_schedule": {}, "refused": {}}
     for key, reason in changed["refused"].items():
         raise RunError(
-            N_("The run cannot go on with another `{key}`. {reason} Start a new run from its config."),
+            N_("The run cannot continue with another `{key}`. {reason} Start a new run from its config."),
             key=key,
             reason=reason,
         )

@@ -152,7 +152,9 @@ def _compared(
         said = compare_with_headers(adapter, base_headers, question)
         if not said.open_names:
             return Comparison(compared="headers", differences=tuple(said.differences), base_names=names)
-    note = Message(N_("The base model's headers do not decide it: its module tree does, and was not asked for."))
+    note = Message(
+        N_("The base model's headers are not enough to tell; that needs its module tree, which was not asked for.")
+    )
     if ask_tree is not None and adapter.config.get("task_type") in (None, "CAUSAL_LM"):
         try:
             tree = ask_tree(facts, folder, adapter.tensors)

@@ -50,7 +50,7 @@ CODES = {
         "The file has DoRA magnitude vectors, which PEFT drops while `use_dora` is off: set `use_dora` in adapter_config.json."
     ),
     "keys_will_not_load": N_(
-        "Some tensors have names that PEFT drops without a word: save the adapter again with `save_pretrained`."
+        "Some tensors have names that PEFT drops silently: save the adapter again with `save_pretrained`."
     ),
     "two_weight_files": N_("There are two weight files, and PEFT reads the safetensors one: delete the other."),
     "sharded": N_("The weights are in shards, which PEFT does not load: save the adapter again in one file."),
@@ -65,7 +65,7 @@ CODES = {
     "untrained": N_(
         "No layer changes anything yet: either it was not trained, or nothing was loaded. Check the training log and the tensors' names."
     ),
-    "not_finite": N_("Some values are NaN or Inf, and so will be the model's output: use an earlier checkpoint."),
+    "not_finite": N_("Some values are NaN or Inf, so the model's output will be too: use an earlier checkpoint."),
     "A_frozen": N_("B trains and A does not: unfreeze A, unless that is intended."),
     "base_trains": N_("A weight of the base model trains although the config does not ask for it: freeze it."),
     "merged": N_("The adapter is merged into the base model: unmerge it before you train or save it."),

@@ -157,7 +157,7 @@ def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) 
         for key in KEYS
         if KEYS[key].portable
     ]
-    return _differing(sides) or Part("config", "same", Message(N_("It says what the adapter was trained with.")))
+    return _differing(sides) or Part("config", "same", Message(N_("It matches what the adapter was trained with.")))
 
 
 def _differing(sides: Iterable[tuple[str, Any, Any]]) -> Part | None:
@@ -179,7 +179,7 @@ def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
         return Part(name, "unknown", Message(N_("Not available, so not checked.")), **sides)
     if recorded == found:
         return Part(name, "same", Message(N_("Unchanged.")), **sides)
-    return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")), **sides)
+    return Part(name, "different", Message(N_("It is not the one the adapter was made with.")), **sides)
 
 
 def _base_part(passport: Mapping[str, Any], base_config: Path | None) -> Part:
@@ -195,7 +195,7 @@ def _base_part(passport: Mapping[str, Any], base_config: Path | None) -> Part:
         return Part("base_model", "unknown", Message(N_("Not available, so not checked.")), **hashes)
     others = ", ".join(PARTS_OF_A_BASE[key] for key, is_same in told.items() if not is_same)
     if others:
-        said = Message(N_("It is not the one that the adapter was made with: {parts} differ."), {"parts": others})
+        said = Message(N_("It is not the one the adapter was made with: {parts} differ."), {"parts": others})
         return Part("base_model", "different", said, **hashes)
     if "weights_sha256" not in told:
         said = Message(N_("Its config.json is unchanged. Its weights were not recorded, or are not here."))
@@ -264,10 +264,10 @@ def _without_passport(adapter: Path, config: Mapping[str, Any] | None) -> list[P
         return [differs]
     if is_all_linear:
         said = N_(
-            "Rank and alpha agree. Without a provenance record it cannot be told which modules `all-linear` meant."
+            "Rank and alpha agree. Without a provenance record, there is no way to tell which modules `all-linear` meant."
         )
     else:
-        said = N_("Rank, alpha and targets agree. Without a provenance record nothing more can be told.")
+        said = N_("Rank, alpha and targets agree. Without a provenance record, nothing more can be checked.")
     return [Part("config", "same", Message(said))]
 
 

@@ -91,7 +91,7 @@ def _unfit(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> Iterato
             "unfit_target",
             "target_modules",
             Message(N_("`target_modules` names {entry}, a {kind}: LoRA cannot be put on it."), values),
-            Message(N_("Name the layers inside of it: {inside}.") if inside else N_("Remove it, or name it in `modules_to_save` to train it whole."), values),
+            Message(N_("Name the layers inside it: {inside}.") if inside else N_("Remove it, or put it in `modules_to_save` to train it whole."), values),
             _replaced(config, [entry], inside),
         )  # fmt: skip
 
@@ -107,7 +107,7 @@ def _single_experts(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -
         yield Refusal(
             "single_experts",
             "target_modules",
-            Message(N_("`target_modules` names single experts ({entry}), but the model holds all experts of a block in one tensor."), values),
+            Message(N_("`target_modules` names single experts ({entry}), but the model keeps all experts of a block in one tensor."), values),
             Message(N_("Name the matrices of all experts: {parts}."), values),
             _replaced(config, entries, list(dict.fromkeys(together or parts))),
         )  # fmt: skip
@@ -260,7 +260,7 @@ def _saved_whole(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> I
                 "unsavable_module",
                 "modules_to_save",
                 Message(N_("`modules_to_save` names {entry}, a list of modules, which cannot be trained whole."), {"entry": entry}),
-                Message(N_("Name the modules inside of it.")),
+                Message(N_("Name the modules inside it.")),
                 (Patch({"modules_to_save": left or DELETE}),),
             )  # fmt: skip
 

@@ -90,7 +90,7 @@ class AdapterSpectrum:
         """In every layer the smallest rank that keeps this share of its energy. Raises `ModelError` outside of (0, 1]."""
         if not 0 < energy <= 1:
             raise ModelError(
-                N_("An adapter cannot keep {energy} of its energy. Choose a share above 0 and up to 1, as in 0.99."),
+                N_("An adapter cannot keep {energy} of its energy. Choose a share above 0 and up to 1, such as 0.99."),
                 energy=f"{energy:g}",
             )
         return {layer.name: layer.rank_for(energy) for layer in self.layers}

@@ -50,7 +50,7 @@ def _reasons(
     word = str(own.get("init_lora_weights")).lower()
     if word.startswith(TAKES_FROM_BASE):
         said = N_(
-            "The adapter in {path} was begun with `init_lora_weights: {word}`, which changes the base model's weights; here they are as they were. Name another in `init_from_adapter`."
+            "The adapter in {path} started with `init_lora_weights: {word}`, which changes the base model's weights; here they are unchanged. Name another in `init_from_adapter`."
         )
         yield Message(said, {"path": str(folder), "word": word})
     adapter = read_adapter_folder(folder, own, question=question)

@@ -8,7 +8,7 @@ from lora_backend.verification.base_words import other_base_words
 from lora_backend.verification.differences import BASE_NOT_COMPARED, LOAD_REFUSED
 from lora_backend.verification.rank_documents import DifferenceRecord, LayerRecord, RankReport
 
-NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
+NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameters found. Was the model really loaded with its adapter?")
 """Users of the original tool know this line by its words."""
 TONES: dict[Tone | None, str] = {
     "good": N_("OK"),
@@ -127,10 +127,11 @@ def verdict(report: RankReport) -> Message:
     if status == "mismatch":
         return Message("{reasons}", {"reasons": _reasons(report)})
     if status == "undetermined" and report.expected_r is None:
-        return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
+        return Message(N_("`r` in the config is not a whole number, so there is no rank to expect. Set `r`."))
     if status == "undetermined" and (wrong := _wrong_values(report)):
         return Message(
-            N_("A value of a wrong type keeps the ranks from being judged. Fix {values}."), {"values": in_code(wrong)}
+            N_("A value of the wrong type makes it impossible to judge the ranks. Fix {values}."),
+            {"values": in_code(wrong)},
         )
     return Message(SENTENCES[status])
 
@@ -166,7 +167,10 @@ def _ok(report: RankReport) -> Message:
         said.append(Message(N_("Every tensor of the file has its place in the base model.")))
     if other_doubts:
         said.append(
-            Message(Plural("{count} warning needs a look.", "{count} warnings need a look."), {"count": other_doubts})
+            Message(
+                Plural("{count} warning needs your attention.", "{count} warnings need your attention."),
+                {"count": other_doubts},
+            )
         )
     return said[0] if len(said) == 1 else Message("{reasons}", {"reasons": said})
 

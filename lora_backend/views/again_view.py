@@ -9,7 +9,9 @@ from typing import Any
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.history.reproduce import Reproduction, ThenNow
 
-NO_COMMAND = N_("No command reproduces it: it was trained on a caller's own batches, or its config file is gone.")
+NO_COMMAND = N_(
+    "No command reproduces it: it was trained on a caller's own batches, or its config file no longer exists."
+)
 SAME = N_("No differences found.")
 HEADS = (N_("What"), N_("Then"), N_("Now"))
 SHORT = 16
@@ -38,7 +40,7 @@ def again(found: Reproduction) -> Again:
     ]
     if found.later_changes:
         keys = {"keys": ", ".join(found.later_changes)}
-        notes.append(Message(N_("It was resumed with other settings, which the command gives from the first step on: {keys}."), keys))  # fmt: skip
+        notes.append(Message(N_("It was resumed with other settings, which the command uses from the first step on: {keys}."), keys))  # fmt: skip
     return Again(found.command, tuple(_rows(found)), tuple(found.base_model), tuple(notes), found.is_as_recorded)
 
 

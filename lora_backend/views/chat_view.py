@@ -17,11 +17,11 @@ TITLE_LETTERS = 60
 ENDED = {
     "end": None,  # as it should; nothing to say
     "length": N_("cut off at the length limit"),
-    "stop": N_("ended at a stop text"),
+    "stop": N_("stop text reached"),
     "cancelled": N_("stopped"),
     "failed": N_("failed"),
 }
-CUT_OFF = N_("The answer was cut off: the process that writes it ended. Retry asks again.")
+CUT_OFF = N_("The answer was cut off because the chat process ended. Select Retry to ask again.")
 KL_BOUNDS = (0.02, 0.1, 0.5, 2.0)
 """Nats at which the next of five levels of disagreement begins."""
 

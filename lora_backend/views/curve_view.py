@@ -18,9 +18,9 @@ from lora_backend.runs.record.curves import COLUMNS, SMOOTHED_SHARE, Column, poi
 Over = Literal["step", "tokens", "time"]
 OVER: dict[Over, str] = {"step": N_("Steps"), "tokens": N_("Tokens"), "time": N_("Time")}
 """What curves run over."""
-AXIS: dict[Over, str] = {"step": N_("Step"), "tokens": N_("Tokens trained on"), "time": N_("Training time, s")}
+AXIS: dict[Over, str] = {"step": N_("Step"), "tokens": N_("Tokens trained on"), "time": N_("Training time (s)")}
 """The same as the title of an axis."""
-TIME_UNITS = ((7200.0, 3600.0, N_("Training time, h")), (180.0, 60.0, N_("Training time, min")))
+TIME_UNITS = ((7200.0, 3600.0, N_("Training time (h)")), (180.0, 60.0, N_("Training time (min)")))
 """Seconds from which a curve is shown in a unit, its seconds, and the title of the axis then; below it stays seconds."""
 MOST_SMOOTHED = 0.5
 """Share of the points: more would leave a line of one value."""

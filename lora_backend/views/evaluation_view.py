@@ -124,7 +124,7 @@ def signed(value: float) -> str:
 
 def percent(value: float) -> str:
     """A share of 1."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}%"
 
 
 def _column_headline(first: ColumnFigures, column: ColumnFigures, *, is_named: bool) -> Iterator[Message]:
@@ -142,7 +142,7 @@ def _loss_headline(first: ColumnFigures, column: ColumnFigures) -> Message | Non
     change = column.loss_change
     if change is None or change.low is None or change.high is None:
         return Message(N_("Loss {before} → {after}"), values)
-    said = N_("Loss {before} → {after} ({change}, 95 % interval {low} to {high})")
+    said = N_("Loss {before} → {after} ({change}, 95% interval {low} to {high})")
     return Message(said, values | {"change": signed(change.value), "low": signed(change.low), "high": signed(change.high)})  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def goes_up(request: ExportRequest, merged_bytes: int | None = None) -> GoesUp:
 
 def where_it_goes(request: ExportRequest) -> Message:
     """The repository, and who will see it."""
-    said = N_("Goes to {repo}. If the repository is new, it is private.") if request.private else N_("Goes to {repo}. If the repository is new, it is public: everybody can read it.")  # fmt: skip
+    said = N_("Goes to {repo}. If the repository is new, it is private.") if request.private else N_("Goes to {repo}. If the repository is new, it is public: anyone can read it.")  # fmt: skip
     return Message(said, {"repo": request.repo_id or "–"})
 
 

@@ -83,7 +83,7 @@ def figures_of(readings: Sequence[Reading]) -> list[Figure]:
         power = Message(
             N_("{power} of {limit} W"), {"power": f"{gpu.power_w:.0f}", "limit": f"{gpu.power_limit_w:.0f}"}
         )
-    busy = "–" if gpu.utilization is None else f"{100 * gpu.utilization:.0f} %"
+    busy = "–" if gpu.utilization is None else f"{100 * gpu.utilization:.0f}%"
     warm = "–" if gpu.temperature_c is None else f"{gpu.temperature_c} °C"
     return [
         Figure(N_("Utilization"), busy, _past([one.gpu.utilization for one in readings], 100)),
@@ -102,7 +102,7 @@ def untold(figures: Sequence[Figure]) -> Message | None:
     if not missing:
         return None
     if len(missing) == len(figures):
-        return Message(N_("This GPU's driver reports neither utilization nor temperature nor power."))
+        return Message(N_("This GPU's driver reports no utilization, temperature or power."))
     both = {"first": missing[0], "second": missing[-1]}
     named = Message(N_("{first} and {second}"), both) if len(missing) > 1 else missing[0]
     return Message(N_("Not reported by this GPU's driver: {figures}."), {"figures": named})

@@ -52,7 +52,7 @@ def auto_message(planner: Planner, config: TrainingConfig, conditions: Condition
         choice = fastest_that_fits(planner, config, planner.targets, conditions)
     except FlightdeckError:
         return None
-    return Message(N_("What a run takes by `strategy: auto`: {reason}"), {"reason": choice.reason})
+    return Message(N_("With `strategy: auto`, a run uses: {reason}"), {"reason": choice.reason})
 
 
 def pace_message(way: Way) -> Message:

@@ -108,11 +108,11 @@ def _as_trained(plan: Plan, config: TrainingConfig, goal: Goal) -> Message | Non
     if goal == "balance":
         return Message(
             N_(
-                "To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to {name}."
+                "To train with this placement, set `use_balanced_device_map: true`; without it, the whole model goes to {name}."
             ),
             {"name": first.target.label},
         )
-    return Message(N_("To train with this placement take the map that `--json` prints as the config's `device_map`."))
+    return Message(N_("To train with this placement, use the map that `--json` prints as the config's `device_map`."))
 
 
 def advice_text(advice: Advice) -> str:
@@ -131,7 +131,7 @@ def advice_text(advice: Advice) -> str:
     }
     text = Message(template, values).text()
     if advice.slower_percent > 0:
-        text += Message(N_(", about {percent} % slower"), {"percent": advice.slower_percent}).text()
+        text += Message(N_(", about {percent}% slower"), {"percent": advice.slower_percent}).text()
     return text + (translate(AFTER[advice.verdict]) if advice.fits else "")
 
 

@@ -16,7 +16,7 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_store import RunStore
 
 COPIED = N_(
-    "This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it."
+    "This run was queued on another machine and copied here, so it does not start automatically. Remove it from the queue, then resume it."
 )
 
 TOLD_BY_TIME_S = 20 * 3600.0
@@ -27,10 +27,10 @@ def waiting_messages(waiting: Waiting) -> list[Message]:
     """That it starts by itself, who has its devices, who came before it, and what its plan lacks."""
     if waiting.is_copied:
         return [Message(COPIED)]
-    found = [Message(N_("It starts by itself when its turn comes."))]
+    found = [Message(N_("It starts automatically when its turn comes."))]
     if waiting.holders:
         if any(map(is_chat, waiting.holders)):
-            found.append(Message(N_("A model that is being tried has its device, and makes room for it now.")))
+            found.append(Message(N_("A model on the Try page is using its device and is making room now.")))
         names = ", ".join(sorted({holder.run for holder in waiting.holders if not is_chat(holder)}))
         if names:
             found.append(Message(N_("{runs} has its device."), {"runs": names}))

@@ -107,7 +107,7 @@ def place_words(by: By, value: float) -> Message:
     if by == "rank":
         return Message("{rank}", {"rank": int(value)})
     if by == "energy":
-        return Message("{percent} %", {"percent": f"{100 * value:g}"})
+        return Message("{percent}%", {"percent": f"{100 * value:g}"})
     return Message("{size}", {"size": size(value)})
 
 
@@ -151,7 +151,7 @@ def knee_message(curve: RankCurve) -> Message:
     }  # fmt: skip
     if knee.rank == full.rank:
         return Message(
-            N_("Every lower rank that was measured has a higher loss than rank {full}, so the whole rank is in use."),
+            N_("Every lower rank that was measured has a higher loss than rank {full}, so the full rank is in use."),
             values,
         )
     return Message(
@@ -184,7 +184,7 @@ def curve_table(curve: RankCurve) -> Table:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.2f} %"
+    return "–" if share is None else f"{100 * share:.2f}%"
 
 
 def truncated_table(spectrum: AdapterSpectrum, chosen: Choice) -> Table:

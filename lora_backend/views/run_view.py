@@ -109,7 +109,7 @@ def progress_parts(state: RunState, columns: dict[str, Column], saved: Sequence[
         return []
     parts = [_step(state)]
     if not state.has_ended and state.stage not in AFTER_TRAINING:
-        parts.append(Message("{percent} %", {"percent": percent_of(state)}))
+        parts.append(Message("{percent}%", {"percent": percent_of(state)}))
     if state.eta_s is not None and not state.has_ended and state.stage not in AFTER_TRAINING:
         parts.append(_left(state, columns))
     if state.has_ended and state.started_at and state.ended_at:
@@ -127,12 +127,12 @@ def percent_of(state: RunState) -> int:
 
 
 def tab_title(record: RunRecord, state: RunState) -> str:
-    """What the browser's tab says: `42 % · name` while it trains, and of its answers while it gives those."""
+    """What the browser's tab says: `42% · name` while it trains, and of its answers while it gives those."""
     title = run_title(record)
     if state.has_ended or not state.total_steps:
         return title
     answering = state.stage in AFTER_TRAINING and state.fraction is not None
-    return f"{int(100 * (state.fraction or 0.0)) if answering else percent_of(state)} % · {title}"
+    return f"{int(100 * (state.fraction or 0.0)) if answering else percent_of(state)}% · {title}"
 
 
 def going_in_short(run: RunStore, state: RunState, columns: dict[str, Column], now: float) -> list[Message]:

@@ -44,8 +44,8 @@ _STAGES = {
 
 
 STOPPING_JOBS = {
-    "evaluate": N_("Stop requested. It ends after the rows that it is at."),
-    "export": N_("Stop requested. What is half done is removed."),
+    "evaluate": N_("Stop requested. It ends after the current rows."),
+    "export": N_("Stop requested. Unfinished work is removed."),
     "download": N_("Pause requested. What has been downloaded is kept."),
 }
 """What a stop does to a run that trains nothing."""
@@ -97,7 +97,7 @@ def stopping_messages(run: RunStore) -> list[Message]:
             Message(N_("No supervisor is watching it, so nothing will end it if it does not stop.")),
         ]
     if run.read_status().attempt.job is not None:
-        then = N_("If it has not ended by {time}, its job is cancelled and followed until it is gone.")
+        then = N_("If it has not ended by {time}, its job is cancelled and watched until it ends.")
         return [Message(asked), Message(then, {"time": when(latest, "%H:%M:%S")})]
     return [
         Message(asked),
@@ -142,5 +142,8 @@ def passed_over_messages(run: RunStore) -> list[Message]:
         return []
     checkpoint = attempt.resume_from
     if checkpoint is None:
-        return [*damaged, Message(N_("No earlier checkpoint is complete, so the run began again at its first step."))]
+        return [
+            *damaged,
+            Message(N_("No earlier checkpoint is complete, so the run started again from the first step.")),
+        ]
     return [*damaged, Message(N_("The run continues from {checkpoint}."), {"checkpoint": checkpoint})]

@@ -114,7 +114,7 @@ class _Picture:
         end = EDGE + device.target.total_bytes * scale
         part = self._say(part_message(self.plan, device))
         name = self._say(device_message(device)) + (f" · {part}" if part else "")
-        used = f"{100 * device.utilisation:.0f} % · " if device.breakdown.total else ""
+        used = f"{100 * device.utilisation:.0f}% · " if device.breakdown.total else ""
         doubt = IN_DOUBT.get(device.verdict)
         yield _words(EDGE, top - 9, _cut(name, LONGEST_LINE), 16, TEXT[self.theme], weight=600)
         room, fill = used + self._say(room_message(device)), (doubt or TEXT)[self.theme]

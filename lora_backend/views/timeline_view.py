@@ -21,14 +21,14 @@ KINDS: dict[Kind, str] = {
 
 def works_message(timeline: StepTimeline, lane: Lane) -> Message:
     """How much of a step a device computes."""
-    return Message(N_("works {percent} % of a step"), {"percent": _percent(timeline.share(lane, *WORKING))})
+    return Message(N_("working {percent}% of a step"), {"percent": _percent(timeline.share(lane, *WORKING))})
 
 
 def timeline_words(timeline: StepTimeline) -> list[Message]:
     """A sentence for each device."""
     return [
         Message(
-            N_("{name}: works {percent} % of a step, idle {idle} %."),
+            N_("{name}: working {percent}% of a step, idle {idle}%."),
             {
                 "name": lane.device.target.label,
                 "percent": _percent(timeline.share(lane, *WORKING)),
@@ -65,13 +65,13 @@ def timeline_note(timeline: StepTimeline, plan: Plan, *, is_one_drawn: bool) -> 
 def timeline_table(timeline: StepTimeline) -> Table:
     """A row for each device: what part of a step it works, and how long it does what."""
     shown = [kind for kind in KINDS if any(any(lane.seconds(kind)) for lane in timeline.lanes)]
-    heads = (Message(N_("Device")), Message(N_("Works")), *(Message(KINDS[kind]) for kind in shown))
+    heads = (Message(N_("Device")), Message(N_("Working")), *(Message(KINDS[kind]) for kind in shown))
     rows = tuple(_row(timeline, lane, shown) for lane in timeline.lanes)
     return Table(heads, rows)
 
 
 def _row(timeline: StepTimeline, lane: Lane, shown: list[Kind]) -> tuple[Cell, ...]:
-    works = f"{_percent(timeline.share(lane, *WORKING))} %"
+    works = f"{_percent(timeline.share(lane, *WORKING))}%"
     return (lane.device.target.label, works, *(_seconds(lane, kind) for kind in shown))
 
 

@@ -56,7 +56,7 @@ def test_an_adapter_and_a_config_come_to_a_verdict_in_three_clicks_and_its_addre
     bad.write_bytes(zipped({"../evil": b"x"}))
     press(page.get_by_role("button", name="Upload an adapter"))
     uploads.set_input_files(bad)
-    expect(page.get_by_text("which would lie outside its folder")).to_be_visible()
+    expect(page.get_by_text("which would be outside its folder")).to_be_visible()
     assert len(list((dashboard.workspace / "uploaded_adapters").iterdir())) == 1
 
 

@@ -94,11 +94,11 @@ def test_the_browsers_tab_says_how_far_a_run_is_and_the_stop_is_the_one_main_act
     processes = {"trainer": trainer.to_json(), "supervisor": trainer.to_json()}
     set_status(run, state="running", stage="training", step=21, total_steps=50, **processes)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
-    expect(page).to_have_title("42 % · going · LoRA Flightdeck")
+    expect(page).to_have_title("42% · going · LoRA Flightdeck")
     main = page.get_by_test_id("stBaseButton-primary")
     expect(main).to_have_count(1)
     expect(main).to_contain_text("Save and stop")
     set_status(run, step=25)
-    expect(page).to_have_title("50 % · going · LoRA Flightdeck")
+    expect(page).to_have_title("50% · going · LoRA Flightdeck")
     end_run(run, "stopped")
     expect(page).to_have_title("going · LoRA Flightdeck")

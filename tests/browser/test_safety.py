@@ -209,7 +209,7 @@ def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
     expect(badge(page, "Running")).to_be_visible()
     shutil.rmtree(run.path)
-    expect(page.get_by_text("is not there; its folder may have been deleted")).to_be_visible()
+    expect(page.get_by_text("was not found; its folder may have been deleted")).to_be_visible()
     expect(page.get_by_text("Traceback")).to_have_count(0)
 
 

@@ -95,7 +95,7 @@ def test_base_and_adapter_answer_side_by_side(shared_tiny: Dashboard, run: RunSt
     editor.fill(QUESTIONS[2])
     editor.press("Control+Enter")
     press(page.get_by_role("button", name="Ask this instead"))
-    expect(page.get_by_text("what came after it removed")).to_be_visible()
+    expect(page.get_by_text("everything after it was removed")).to_be_visible()
     expect(page.get_by_text("first token after")).to_have_count(2)
     assert [turn.prompt for turn in chat(shared_tiny).turns] == [QUESTIONS[2]]
     press(page.get_by_role("button", name="Undo"))

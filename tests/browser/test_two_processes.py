@@ -36,7 +36,7 @@ target_batch_size: 8
 precision: fp32
 logging_steps: 1
 """
-WORDS = "written by 2 processes, and the run goes on with 1 process"
+WORDS = "written by 2 processes, but the run continues with 1 process"
 
 
 def launched(page: Page, dashboard: Dashboard, tmp_path: Path) -> RunStore:
@@ -85,7 +85,7 @@ def test_two_processes_are_watched_and_stopped_and_one_goes_on(tiny: Dashboard, 
     for rank in range(2):
         expect(page.get_by_text(f"CPU, host memory · Process {rank}")).to_be_visible()
         assert held[rank].difference == pytest.approx(0, abs=0.03)
-        expect(page.get_by_text(f"{100 * (held[rank].difference or 0):+.1f} %").first).to_be_visible()
+        expect(page.get_by_text(f"{100 * (held[rank].difference or 0):+.1f}%").first).to_be_visible()
 
     press(page.get_by_role("button", name="Resume with changes"))
     settings = page.get_by_role("textbox", name="Settings")

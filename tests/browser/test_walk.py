@@ -87,7 +87,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     (compared,) = compare(run.read_attempt(), run.read_record().config, this_installation(tiny.environment()))
     assert compared.difference is not None
     assert abs(compared.difference) <= 0.03, "planned beside measured, for the rows that the step really had"
-    expect(page.get_by_text(f"{100 * compared.difference:+.1f} %")).to_be_visible()
+    expect(page.get_by_text(f"{100 * compared.difference:+.1f}%")).to_be_visible()
     planned = page.get_by_test_id("stMetric").filter(has_text="Planned for step 2")
     expect(planned).to_contain_text(size(compared.expected_bytes))
     assert (compared.measured_bytes or 0) < compared.planned_at_most, "the worst case is told apart from that step"
@@ -180,7 +180,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     table = page.url
     runs = {record_of(run)["name"]: run for run in list_runs(tiny.workspace / "runs")}
     assert set(runs) == {"long", "short", "other"}
-    expect(page.get_by_text("2 runs wait for their turn.")).to_be_visible()
+    expect(page.get_by_text("2 runs are waiting for their turn.")).to_be_visible()
     press(page.get_by_role("link", name="long"))
     page.wait_for_url(re.compile("run="))
     idle(page)  # until then the row of the table's page may still be there

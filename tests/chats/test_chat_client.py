@@ -106,11 +106,11 @@ def test_who_asks_second_waits_with_a_sentence_and_is_answered_next(client: Chat
     first = under_way(client, f"wait {tmp_path / 'go'}")
     others = [client.answer(chat("next"), 0, ["base"]) for _ in range(2)]
     said = [other.progress.text("en") for other in others if other.progress]
-    assert said == [f"Waiting for {number} that {verb} asked for before this one." for number, verb in (("1 answer", "was"), ("2 answers", "were"))]  # fmt: skip
+    assert said == [f"Waiting for {number}." for number in ("1 earlier answer", "2 earlier answers")]
     others[0].stop()
     assert others[0].replies["base"].ended == "cancelled"
     assert others[1].progress is not None
-    assert "1 answer" in others[1].progress.text("en")
+    assert "1 earlier answer" in others[1].progress.text("en")
     (tmp_path / "go").touch()
     assert others[1].done.wait(30)
     assert first.done.is_set()
@@ -152,7 +152,7 @@ def test_a_killed_process_is_one_sentence(client: ChatClient) -> None:
     assert client.pid
     os.kill(client.pid, signal.SIGKILL)
     assert answering.done.wait(30)
-    assert "Ask again to start it anew" in str(answering.error)
+    assert "Ask again to restart it" in str(answering.error)
 
 
 def test_one_that_dies_before_it_says_anything_is_no_endless_start(client: ChatClient) -> None:

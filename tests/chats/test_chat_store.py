@@ -92,7 +92,7 @@ def test_a_deleted_chat_comes_back_as_it_was(store: ChatStore) -> None:
     assert store.read(chat.id) == chat
     store.delete(chat.id)
     store.write(chat.but(title="another"))
-    with pytest.raises(ChatError, match="has its place"):
+    with pytest.raises(ChatError, match="has taken its place"):
         store.undelete(chat.id)
     assert store.read(chat.id).title == "another"
 
@@ -100,6 +100,6 @@ def test_a_deleted_chat_comes_back_as_it_was(store: ChatStore) -> None:
 def test_a_chat_that_could_not_be_read_again_is_not_written(store: ChatStore) -> None:
     chat = a_chat(store)
     store.write(chat)
-    with pytest.raises(ChatError, match=r"8\.00 MiB are kept"):
+    with pytest.raises(ChatError, match=r"the limit is 8\.00 MiB"):
         store.write(chat.but(system="x" * (MAX_CHAT_BYTES // 2 + 1)))
     assert store.read(chat.id) == chat

@@ -135,7 +135,7 @@ def test_the_disagreement_fills_the_replys_tokens(world: World) -> None:
 
 def test_an_adapter_outside_the_roots_and_one_of_another_base_are_refused_by_name(world: World) -> None:
     outside = world.chat(columns=[Column(label="mine", adapter="/etc")])
-    assert "lies outside the folders" in str(world.answered(outside, "mine").error)
+    assert "is outside the folders" in str(world.answered(outside, "mine").error)
     other = make_model(world.base.parent / "another", blocks=3)
     foreign = make_adapter(world.base.parent / "foreign", other)
     answering = world.answered(world.chat(columns=[Column(label="mine", adapter=str(foreign))]), "mine")
@@ -223,7 +223,7 @@ def test_without_a_template_a_prompt_beyond_the_positions_is_told_before_a_load_
     while not answering.done.wait(0.002):
         said.add(answering.progress.text("en") if answering.progress else None)
     assert "has 25,000 tokens" in str(answering.error)
-    assert "reads 128 in all" in str(answering.error)
+    assert "limit is 128" in str(answering.error)
     assert "Loading the base model" not in said
     assert world.client.model() is None
     answering = world.answered(world.chat(base_model=str(bare), sampling=Sampling(max_new_tokens=4)), "base")

@@ -151,7 +151,7 @@ def test_what_would_change_the_base_model_is_refused_by_name_and_the_others_go_o
     bad = edited(adapters["plain"], tmp_path, **changes)
     with pytest.raises(ModelError) as raised:
         model.hold([column("base"), column("my adapter", bad)])
-    assert "my adapter cannot answer beside its base model" in str(raised.value)
+    assert "my adapter cannot answer side by side with its base model" in str(raised.value)
     assert said in str(raised.value)
     assert not model.is_broken
     model.hold([column("base"), column("good", adapters["plain"])])
@@ -176,7 +176,7 @@ def test_an_adapter_of_another_base_is_refused_by_identity_though_every_shape_fi
     weights = load_file(other / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
     foreign = make_adapter(tmp_path / "foreign", other)
-    with pytest.raises(ModelError, match=r"theirs was trained on .*other, and this chat is with") as raised:
+    with pytest.raises(ModelError, match=r"theirs was trained on .*other, but this chat uses") as raised:
         load_columns(str(tiny_model), [column("base"), column("theirs", foreign)])
     assert str(tiny_model) in str(raised.value)
 
@@ -187,7 +187,7 @@ def test_an_adapter_of_other_shapes_and_a_folder_without_one_are_named(tiny_mode
     (deep / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
     with pytest.raises(ModelError, match=r"layers\.2.*no place in the model"):
         load_columns(str(tiny_model), [column("deep", deep)])
-    with pytest.raises(ModelError, match=r"holds no adapter_config\.json"):
+    with pytest.raises(ModelError, match=r"contains no adapter_config\.json"):
         load_columns(str(tiny_model), [column("none", tmp_path)])
 
 

@@ -126,7 +126,7 @@ def test_a_model_of_nans_is_one_sentence(tiny_model: Path, tokenizer: Any) -> No
     broken = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     with torch.no_grad():
         broken.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(ModelError, match="computes NaN"):
+    with pytest.raises(ModelError, match="produces NaN"):
         pieces(broken, tokenizer, max_new_tokens=3)
 
 

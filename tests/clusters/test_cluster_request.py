@@ -24,12 +24,12 @@ RAY = {"RAY_API_SERVER_ADDRESS": "http://head:8265"}
     ("kind", "settings", "said"),
     [
         ("slurm", {"particion": "gpu"}, "Slurm has no setting `particion`. Did you mean `partition`?"),
-        ("slurm", {"setup": "rm -r /"}, "Slurm has no setting `setup`. It has `account`, "),
-        ("ray", {"gpus_per_node": 1}, "Ray has no setting `gpus_per_node`. It has `memory_gb`, `num_cpus`, `num_gpus`."),
-        ("slurm", {"gpus_per_node": "two"}, "`gpus_per_node` of Slurm cannot be 'two'. Give 0, 1, 2, …"),
+        ("slurm", {"setup": "rm -r /"}, "Slurm has no setting `setup`. Choose one of: `account`, "),
+        ("ray", {"gpus_per_node": 1}, "Ray has no setting `gpus_per_node`. Choose one of: `memory_gb`, `num_cpus`, `num_gpus`."),
+        ("slurm", {"gpus_per_node": "two"}, "`gpus_per_node` of Slurm cannot be 'two'. Use 0, 1, 2, …"),
         ("slurm", {"gpus_per_node": 1.5}, "`gpus_per_node` of Slurm cannot be 1.5."),
         ("slurm", {"partition": "a\nrm -r /"}, "`partition` of Slurm cannot be"),
-        ("slurm", {"exclusive": "yes"}, "Give true | false"),
+        ("slurm", {"exclusive": "yes"}, "Use true | false"),
         ("ray", {"num_gpus": float("nan")}, "`num_gpus` of Ray cannot be nan"),
         ("ray", {"num_gpus": float("inf")}, "`num_gpus` of Ray cannot be inf"),
     ],
@@ -49,7 +49,7 @@ def test_settings_are_taken_as_they_are_meant() -> None:
     assert asked.parameters == {"account": "17", "mem_gb": 1.5, "timeout_min": 60, "exclusive": True}
     assert request_for("ray", {"num_gpus": 0.5}, RAY).address == "http://head:8265"
     assert request_for("ray", {}, RAY, "http://other:1").address == "http://other:1"
-    with pytest.raises(ClusterError, match="`--address` is for Ray"):
+    with pytest.raises(ClusterError, match="`--address` is only for Ray"):
         request_for("slurm", {}, {}, "http://other:1")
 
 

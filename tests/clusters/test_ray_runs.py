@@ -37,7 +37,7 @@ def test_a_job_that_waits_says_why_and_then_trains(ray: RayServer, make: MakeRun
     run = make("ray", address=ray.address, num_gpus=2, num_cpus=4, memory_gb=1.5)
     follow(run)
     until(lambda: "PENDING" in detail(run), "it says that it waits")
-    assert "Ray gives it up after 15 minutes" in detail(run)
+    assert "Ray drops it after 15 minutes" in detail(run)
     (name,) = ray.jobs
     asked = ray.jobs[name]["asked"]
     assert (name, asked["entrypoint_num_gpus"], asked["entrypoint_num_cpus"]) == (f"flightdeck-{run.id}-1", 2, 4)
@@ -147,7 +147,7 @@ def test_a_machine_that_does_not_see_the_workspace_is_named(ray: RayServer, make
     ended = run.state()
     assert ended.cause == "job_blind"
     assert ended.message is not None
-    assert ended.message.text("en") == f"The machine 10.0.0.7 does not see {run.path}."
+    assert ended.message.text("en") == f"The machine 10.0.0.7 cannot see {run.path}."
 
 
 def test_a_job_that_ray_refuses_says_so_in_its_words(ray: RayServer, make: MakeRun, follow: Follow) -> None:
@@ -158,7 +158,7 @@ def test_a_job_that_ray_refuses_says_so_in_its_words(ray: RayServer, make: MakeR
     assert run.state().cause == "job_refused"
     message = run.state().message
     assert message is not None
-    assert "Ray refuses the job: ValueError: Job with submission_id x already exists." in message.text("en")
+    assert "Ray refused the job: ValueError: Job with submission_id x already exists." in message.text("en")
 
 
 def test_a_token_is_shown_to_ray_and_stands_in_no_file(

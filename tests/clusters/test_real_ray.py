@@ -92,7 +92,7 @@ def test_a_job_that_asks_for_more_than_there_is_says_so_and_is_cancelled(head: s
     run = make("ray", address=head, num_gpus=64)
     start_supervisor(run)
     until(lambda: "PENDING" in detail(run), "it says that it waits", 120)
-    assert "it waits until a machine has the CPUs, GPUs and memory free" in detail(run)
+    assert "it is waiting for a machine with enough free CPUs, GPUs and memory" in detail(run)
     request_stop(run)
     until(lambda: "Ray cannot cancel a job that has not started" in detail(run), "it says that it goes on", 120)
     assert not has_ended(run)

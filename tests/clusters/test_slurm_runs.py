@@ -43,7 +43,7 @@ def test_a_job_that_waits_says_why_and_then_trains(slurm: StubSlurm, make: MakeR
     start_supervisor(run)
     until(lambda: "Resources" in detail(run), "it says why it waits")
     assert detail(run).startswith("Slurm job 101 has been PENDING since ")
-    assert detail(run).endswith(": Resources (it waits until what it asks for is free).")
+    assert detail(run).endswith(": Resources (it is waiting for the resources it asked for).")
     assert run.state().state == "starting"
     asked = slurm.job(101)["asked"]
     assert (asked["partition"], asked["gpus-per-node"], asked["time"]) == ("gpu", "2", "90")
@@ -200,7 +200,7 @@ def test_a_machine_that_does_not_see_the_workspace_is_named(slurm: StubSlurm, ma
     ended = run.state()
     assert ended.cause == "job_blind"
     assert ended.message is not None
-    assert ended.message.text("en") == f"The machine node7 does not see {run.path}."
+    assert ended.message.text("en") == f"The machine node7 cannot see {run.path}."
 
 
 def test_a_controller_that_does_not_answer_ends_nothing(slurm: StubSlurm, make: MakeRun, follow: Follow) -> None:

@@ -103,7 +103,7 @@ def test_words_that_no_cluster_has_start_nothing(
     for words, said in (
         (["--on", "slurm", "--cluster", "particion=gpu"], "Did you mean `partition`?"),
         (["--on", "slurm", "--cluster", "partition"], "Write --cluster key=value."),
-        (["--cluster", "partition=gpu"], "Name it: `--on slurm` or `--on ray`."),
+        (["--cluster", "partition=gpu"], "Choose one with `--on slurm` or `--on ray`."),
         (["--on", "ray"], "`--address http://HEAD:8265`"),
         (["--on", "ray", "--address", "http://127.0.0.1:9"], "Ray does not answer at http://127.0.0.1:9"),
     ):

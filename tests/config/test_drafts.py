@@ -107,12 +107,12 @@ def test_a_deleted_draft_is_gone_until_it_is_brought_back_whole(tmp_path: Path) 
     draft = steps(new_draft(tmp_path, "r: 1\n"), "r: 2\n")
     delete_draft(tmp_path, draft.id)
     assert list_drafts(tmp_path) == []
-    with pytest.raises(ConfigError, match="no draft"):
+    with pytest.raises(ConfigError, match="does not exist"):
         open_draft(tmp_path, draft.id)
     restored = restore_draft(tmp_path, draft.id)
     assert restored.text() == "r: 2\n"
     assert restored.undo()
-    with pytest.raises(ConfigError, match="no draft"):
+    with pytest.raises(ConfigError, match="does not exist"):
         restore_draft(tmp_path, draft.id)
 
 
@@ -152,7 +152,7 @@ def test_a_draft_that_is_deleted_while_its_text_waits_to_be_saved_is_not_made_an
         return lock
 
     monkeypatch.setattr(Draft, "_locked", deleted_first)
-    with pytest.raises(ConfigError, match="There is no draft"):
+    with pytest.raises(ConfigError, match="does not exist"):
         draft.save("r: 2\n")
     assert list_drafts(tmp_path) == []
     assert restore_draft(tmp_path, draft.id).text() == "r: 1\n"
@@ -174,7 +174,7 @@ def test_a_draft_that_is_deleted_while_its_lock_is_waited_for_is_neither_launche
         return FileLock(*args, **options)
 
     monkeypatch.setattr(drafts, "FileLock", deleted_first)
-    with pytest.raises(ConfigError, match="There is no draft"):
+    with pytest.raises(ConfigError, match="does not exist"):
         draft.launch_once(0, launch) if then == "launch" else delete_draft(tmp_path, draft.id)
     assert launched == []
     assert restore_draft(tmp_path, draft.id).launch_once(0, launch) == "run1"

@@ -123,7 +123,7 @@ def test_a_number_is_a_key_below_the_top() -> None:
 def test_a_no_break_space_is_named_on_its_own_line(text: str, line: int) -> None:
     document = parse_config(text)
     assert problem(document) == ("syntax", line)
-    assert f"Line {line} holds a no-break space (U+" in document.problems[0].message.text("en")
+    assert f"Line {line} contains a no-break space (U+" in document.problems[0].message.text("en")
     assert document.problems[0].remedy.text("en") == "Replace it with an ordinary space."
 
 
@@ -137,7 +137,7 @@ def test_a_no_break_space_is_named_on_its_own_line(text: str, line: int) -> None
 def test_a_full_width_colon_is_named_on_its_own_line(text: str, line: int) -> None:
     document = parse_config(text)
     assert problem(document) == ("syntax", line)
-    assert document.problems[0].remedy.text("en").startswith(f"Line {line} holds the full-width character ：.")
+    assert document.problems[0].remedy.text("en").startswith(f"Line {line} contains the full-width character ：.")
 
 
 def test_full_width_text_in_a_comment_or_a_value_is_not_blamed() -> None:
@@ -179,9 +179,9 @@ def test_nesting_that_is_too_deep_names_the_first_line_that_is(name: str, text: 
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("a: &a [" + "x, " * 999 + "]\nb: &b [" + "*a, " * 5 + "]\nc: [1,\n *b]\n", 4, "goes over 10000 values"),
-        ("l:\n" + "- x\n" * 11_000, 9_999, "goes over 10000 values"),
-        ("m: x\na: &a\n- 1\n- *a\n", 4, "`*a` on line 4 is inside"), ("a: &a {b: &b [*b]}", 1, "`*b` on line 1 is inside"),
+        ("a: &a [" + "x, " * 999 + "]\nb: &b [" + "*a, " * 5 + "]\nc: [1,\n *b]\n", 4, "has more than 10000 values"),
+        ("l:\n" + "- x\n" * 11_000, 9_999, "has more than 10000 values"),
+        ("m: x\na: &a\n- 1\n- *a\n", 4, "`*a` on line 4 refers to itself"), ("a: &a {b: &b [*b]}", 1, "`*b` on line 1 refers to itself"),
     ],
 )  # fmt: skip
 def test_a_document_that_is_too_large_names_the_line_that_makes_it_so(text: str, line: int, says: str) -> None:

@@ -101,7 +101,7 @@ def test_odd_yaml_is_an_error_and_no_traceback(text: str) -> None:
 def test_an_ordered_list_with_a_key_twice_names_the_key(tag: str, place: str) -> None:
     """YAML's reader only asserts it."""
     (found,) = parse_config("model_name: m\n" + place.format(f"{tag} [{{q: 1}}, {{v: 1}}, {{q: 2}}]")).problems
-    assert "`q` stands twice" in found.message.text("en")
+    assert "`q` appears twice" in found.message.text("en")
 
 
 def test_a_key_with_a_no_break_space_in_it_is_told_so() -> None:

@@ -41,8 +41,8 @@ def entries(count: int, ending: str) -> str:
 
 
 LIMITS: dict[str, tuple[str, Any, int, str]] = {
-    **{f"keys of {e}": (e, keys, MAX_KEYS, f"goes over {MAX_KEYS} keys") for e in ("yaml", "json", "toml")},
-    **{f"values of {e}": (e, entries, MAX_VALUES, f"goes over {MAX_VALUES} values") for e in ("yaml", "json", "toml")},
+    **{f"keys of {e}": (e, keys, MAX_KEYS, f"has more than {MAX_KEYS} keys") for e in ("yaml", "json", "toml")},
+    **{f"values of {e}": (e, entries, MAX_VALUES, f"has more than {MAX_VALUES} values") for e in ("yaml", "json", "toml")},
     "dots of a key": ("toml", lambda count, _: "a." * count + "a = 1\n", MAX_DEPTH, "nested too deeply"),
     "quoted dots of a key": ("toml", lambda count, _: '"=".' * count + "'#' = 1\n", MAX_DEPTH, "nested too deeply"),
     "dots of a header": ("toml", lambda count, _: "[" + "a . " * count + "a]\n", MAX_DEPTH, "nested too deeply"),
@@ -50,7 +50,7 @@ LIMITS: dict[str, tuple[str, Any, int, str]] = {
     "dots in braces": ("toml", lambda count, _: "x = {" + "a." * count + "a = 1}\n", MAX_DEPTH, "nested too deeply"),
     "dots of all keys": (
         "toml", lambda count, _: "".join(f"k{n}.{'a.' * 99}a = 1\n" for n in range(count // 100)) + ("z.a = 1\n" if count % 100 else ""), MAX_DOTS,
-        f"goes over {MAX_DOTS} dots",
+        f"has more than {MAX_DOTS} dots",
     ),
     "lines": ("yaml", lambda count, _: "\n" * (count - 1) + "a: 1\n", MAX_LINES, f"more than {MAX_LINES} lines"),
     "bytes": ("yaml", lambda count, _: "a: " + "x" * (count - 4) + "\n", MAX_CONFIG_BYTES, f"at most {MAX_CONFIG_BYTES}"),
@@ -123,7 +123,7 @@ def test_a_script_of_just_the_limits_is_read_and_a_larger_one_is_refused(tmp_pat
     path.write_text(head + "#" * (MAX_SCRIPT_BYTES - len(head)))
     assert read_script(path).values == {"r": 8}
     path.write_text(head + "#" * (MAX_SCRIPT_BYTES - len(head) + 1))
-    with pytest.raises(ConfigError, match=r"train\.py has more than 256\.00 KiB"):
+    with pytest.raises(ConfigError, match=r"train\.py is larger than 256\.00 KiB"):
         read_script(path)
     with pytest.raises(ConfigError, match=f"at most {MAX_SCRIPT_BYTES} are read"):
         script_defaults(path.read_text())

@@ -13,7 +13,7 @@ from lora_backend.launching.table_rows import cell_value
 from lora_backend.runs.record.changes import classify
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"dataset": "a", "datasets": [{"path": "b"}]}, "Both `dataset` and `datasets` are set; training takes its rows from one of them."),
+    ({"dataset": "a", "datasets": [{"path": "b"}]}, "Both `dataset` and `datasets` are set; training uses only one of them."),
     ({"datasets": [{"path": "a", "share": 0}, {"path": "b", "share": 0.0}]}, "The shares in `datasets` sum to 0, so there are no rows to train on."),
     ({"datasets": [{"path": "a", "share": -1}]}, "`datasets[1].share` is -1, but must be a number, at least 0, at most 1000."),
     ({"datasets": [{"path": "b"}, {"path": "a", "share": "2"}]}, "`datasets[2].share` is \"2\", but must be a number, at least 0, at most 1000."),
@@ -21,11 +21,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"datasets": [{"path": "a"}, {"path": "b"}, {"path": "a", "share": 3}]}, '`datasets` names "a" twice.'),
     ({"datasets": [{"share": 1}]}, "`datasets[1].path` is missing."),
     ({"datasets": [{"path": ""}]}, "`datasets[1].path` is \"\", but must be a text."),
-    ({"datasets": [{"path": "a", "weight": 1}]}, "`datasets[1].weight` is not known; it would be ignored."),
+    ({"datasets": [{"path": "a", "weight": 1}]}, "`datasets[1].weight` is not a known key; it would be ignored."),
     ({"datasets": []}, "`datasets` is [], but must be a list, each entry a mapping with `path`, `share`, `split`."),
     ({"datasets": ["a", "b"]}, "`datasets` is [\"a\", \"b\"], but must be a list, each entry a mapping with `path`, `share`, `split`."),
     ({"datasets": {"path": "a"}}, "`datasets` is {\"path\": \"a\"}, but must be a list, each entry a mapping with `path`, `share`, `split`."),
-    ({"eval_dataset": "e", "val_size": 0.1, "eval_strategy": "epoch"}, "Both `eval_dataset` and `val_size` are set; evaluation takes its rows from one of them."),
+    ({"eval_dataset": "e", "val_size": 0.1, "eval_strategy": "epoch"}, "Both `eval_dataset` and `val_size` are set; evaluation uses only one of them."),
 ]  # fmt: skip
 
 

@@ -145,9 +145,11 @@ def test_parts_that_are_all_text_are_joined() -> None:
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(DataError, match=r"d\.csv has no column `reply`, which `data_columns` names\. It has `q`, `a`"):
+    with pytest.raises(
+        DataError, match=r"d\.csv has no column `reply`, which `data_columns` names\. Its columns are `q`, `a`"
+    ):
         find_form([{"q": "a", "a": "b"}], None, {"prompt": "q", "completion": "reply"}, "d.csv")
-    with pytest.raises(DataError, match=r"columns `left`, `right`, which make no form"):
+    with pytest.raises(DataError, match=r"columns `left`, `right`, which match no known form"):
         find_form([{"left": "a", "right": "b"}], file="d.csv")
 
 
@@ -164,15 +166,15 @@ CHAT = [user("a"), answer("b")]
         ({"messages": [{"role": "user", "content": None}, answer("b")]}, "turn 1: `content` is missing or null"),
         ({"messages": [user("a")]}, "no answer of the assistant"), ({"messages": [user("a"), answer(" ")]}, "only an empty one"),
         ({"messages": []}, "`messages` is empty"), ({"messages": [1]}, "list of objects"), ({"messages": {}}, "must be a list"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, answer("b")]}, "holds image_url, but only text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, answer("b")]}, "contains image_url, but only text"),
         ({"messages": [user("a"), answer("b", weight=0.5)]}, "turn 2: `weight` is 0.5, but only 0 and 1"),
         ({"messages": [user("a"), answer("b", weight=1, train=False)]}, "say opposite things"),
         ({"messages": [{**user("a"), "train": True}, answer("b")]}, "turn 1 is marked to be learned"),
         ({"messages": CHAT, "weight": 2}, "`weight` is 2"),
-        ({"messages": CHAT, "prompt": "x"}, "`prompt` stands beside `messages`"),
-        ({"messages": [{"role": "system", "content": "s"}, *CHAT], "system": "t"}, "a system turn too"),
+        ({"messages": CHAT, "prompt": "x"}, "`prompt` and `messages` are both there"),
+        ({"messages": [{"role": "system", "content": "s"}, *CHAT], "system": "t"}, "both have a system turn"),
         ({"messages": CHAT, "tools": "x"}, "`tools` is text that is not a JSON list"), ({"messages": CHAT, "tools": [1]}, "one for each function"),
-        ({"prompt": "a", "completion": "b", "system": "s"}, "`system` stands beside the texts"),
+        ({"prompt": "a", "completion": "b", "system": "s"}, "`system` appears next to the texts"),
         ({"prompt": "a", "completion": ""}, "`completion` is empty"), ({"prompt": 3, "completion": "b"}, "`prompt` must be a text"),
         ({"prompt": "a"}, "`completion` is empty"), ({"completion": "a"}, "`prompt` is missing"),
         ({"prompt": [user("a"), answer("b")], "completion": [answer("c")]}, "ends and `completion` begins with the assistant"),
@@ -221,7 +223,7 @@ def test_of_a_folder_with_splits_the_training_one_is_taken(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ([], "holds no file of rows"), ([("a", "csv"), ("b", "jsonl")], r"several kinds \(csv, jsonl\)"),
+        ([], "contains no data files"), ([("a", "csv"), ("b", "jsonl")], r"several kinds \(csv, jsonl\)"),
         ([("x/a", "csv"), ("y/a", "csv")], r"several folders \(x, y\)"), ([("test", "csv"), ("dev", "csv")], "has no split train, only validation, test"),
     ],
 )  # fmt: skip

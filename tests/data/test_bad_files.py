@@ -38,7 +38,7 @@ def refusal(path: Path, max_bad_rows: int | None = 0) -> str:
         ("d.jsonl", LINE + b'{"prompt": "\xe9"}\n', "Line 2 of d.jsonl: the text is not UTF-8; save the file as UTF-8"),
         ("d.jsonl", LINE + b"\n" + b"[1]\n", "Line 3 of d.jsonl: a row must be a JSON object"),
         ("d.jsonl", LINE + b"[" * 100_000, "Line 2 of d.jsonl: the line is not JSON"),
-        ("d.jsonl", LINE + b'{"messages": [{"role": "user", "content": "a"}]}\n', "Line 2 of d.jsonl: it is written as messages, and the rows before it as prompt_completion"),
+        ("d.jsonl", LINE + b'{"messages": [{"role": "user", "content": "a"}]}\n', "Line 2 of d.jsonl: it is written as messages, but the rows before it as prompt_completion"),
         ("d.jsonl", LINE.decode().encode("utf-16"), "not UTF-8"), ("d.jsonl", b"", "d.jsonl is empty"), ("d.jsonl", b" \n\n", "is empty"),
         ("d.jsonl", b"\xef\xbb\xbf\n", "is empty"), ("d.jsonl", b'{"left": 1}\n', "The rows of d.jsonl have the columns `left`"),
         ("d.json", b"[" + LINE + b", {]", "Line 2 of d.json is not JSON"), ("d.json", b"[" + LINE, "Line 2 of d.json is not JSON (Unexpected end)"),

@@ -32,8 +32,8 @@ def test_json_lines_hold_a_prompt_or_messages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("p.txt", b"\n \n", "The file of prompts p.txt is empty"),
-        ("p.jsonl", b"", "The file of prompts p.jsonl is empty"),
+        ("p.txt", b"\n \n", "The prompt file p.txt is empty"),
+        ("p.jsonl", b"", "The prompt file p.jsonl is empty"),
         ("p.txt", b"good\n\xff\xfe\n", "Line 2 of p.txt is not UTF-8"),
         ("p.jsonl", b'{"prompt": ""}', "Line 1 of p.jsonl: `prompt` must be a text"),
         ("p.jsonl", b'{"messages": [{"role": "assistant", "content": "a"}]}', "ends with the user"),

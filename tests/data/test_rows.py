@@ -29,7 +29,7 @@ def test_good_rows_are_read(row: bytes, kind: str, tmp_path: Path) -> None:
 def test_a_missing_file_and_an_empty_folder_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl"):
         opened(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="holds no file of rows"):
+    with pytest.raises(DataError, match="contains no data files"):
         opened(tmp_path)
 
 
@@ -54,6 +54,6 @@ def test_an_upload_is_kept_under_a_safe_name_once(tmp_path: Path) -> None:
 def test_a_bad_or_huge_upload_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Line 1"):
         store_upload(b"{oops", "d.jsonl", tmp_path / "data")
-    with pytest.raises(DataError, match="at most"):
+    with pytest.raises(DataError, match="upload limit"):
         store_upload(b" " * (MAX_UPLOAD_BYTES + 1), "d.jsonl", tmp_path / "data")
     assert not (tmp_path / "data").exists()

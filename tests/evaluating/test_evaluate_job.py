@@ -235,7 +235,7 @@ def test_an_adapter_that_does_not_arrive_whole_is_refused(
     [
         ({"dataset": "long.jsonl", "values": {"max_length": 2, "precision": "fp32"}}, "No row has anything left to learn within `max_length` 2"),
         ({"dataset": "gone.jsonl"}, "gone.jsonl"),
-        ({"prompts": "empty.txt"}, "The file of prompts empty.txt is empty"),
+        ({"prompts": "empty.txt"}, "The prompt file empty.txt is empty"),
         ({"questions": "empty.txt"}, "empty.txt is empty"),
         ({}, "There is nothing to measure"),
         ({"base_model": "/no/such/model", "dataset": "held_out.jsonl"}, "/no/such/model"),

@@ -119,8 +119,8 @@ def test_every_name_of_the_catalogue_can_be_asked_for_with_a_count() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "Name the GPUs"), (" ", "Name the GPUs"), ("24;12", "“24;12” is neither GiB nor a card; GPUs are separated by commas"),
-        ("24,,8", "separated by commas"), ("24,", "separated by commas"), ("0", "above 0, not “0”"), ("-24", "above 0"),
+        ("", "Name the GPUs"), (" ", "Name the GPUs"), ("24;12", "“24;12” is neither GiB nor a card; separate GPUs with commas"),
+        ("24,,8", "separate GPUs with commas"), ("24,", "separate GPUs with commas"), ("0", "above 0, not “0”"), ("-24", "above 0"),
         ("24,-1", "not “-1”"), ("nan", "not “nan”"), ("inf", "not “inf”"), ("1e-12", "above 0"), ("1e999", "above 0"),
         ("4090", "at most 1024.*RTX-4090"), ("0x24", "count in “0x24”"), ("-2x24", "count in “-2x24”"),
         ("65x24", "At most 64"), ("64x24,8", "At most 64"), ("999999999999999x24", "At most 64"), ("9" * 5000 + "x24", "At most 64"),

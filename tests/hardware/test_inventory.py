@@ -55,7 +55,7 @@ def test_without_a_driver_training_runs_on_the_cpu(tmp_path: Path) -> None:
 def test_a_driver_without_devices_says_so(read: Read) -> None:
     inventory = read("")
     assert (inventory.gpus, inventory.links) == ((), ())
-    assert said(inventory) == "The NVIDIA driver is there, but it shows no GPU. Training runs on the CPU."
+    assert said(inventory) == "The NVIDIA driver is installed, but it shows no GPU. Training runs on the CPU."
 
 
 def test_a_gpu_is_plain_data(read: Read) -> None:
@@ -120,7 +120,7 @@ def test_a_driver_that_fails_to_close_has_still_told_its_gpus(read: Read) -> Non
     ("code", "sentence"),
     [
         (LOST, "GPU 1 is lost: it fell off the bus. Restart the machine to get it back."),
-        (NO_PERMISSION, "GPU 1 is closed to this user: no permission for its device file under /dev."),
+        (NO_PERMISSION, "You have no permission to use GPU 1: its device file under /dev is closed to this user."),
         (UNKNOWN, "GPU 1 does not answer (Unknown Error)."),
     ],
 )
@@ -137,7 +137,7 @@ def test_several_gpus_that_fail_are_all_named(read: Read) -> None:
     assert "GPU 0 is lost" in said(read(one_lost_one_closed + "gpu gib=24"))
     inventory = read(one_lost_one_closed)
     assert inventory.gpus == ()
-    for part in ("GPU 0 is lost", "GPU 1 is closed to this user", "Training runs on the CPU."):
+    for part in ("GPU 0 is lost", "permission to use GPU 1", "Training runs on the CPU."):
         assert part in said(inventory)
 
 
@@ -219,7 +219,7 @@ def test_an_instance_that_fails_hides_none_before_it(read: Read) -> None:
         f"gpu gib=40, mig=1\n mig uuid=MIG-a, gib=20\n mig uuid=MIG-b, gib=20\n error code={NO_PERMISSION}"
     )
     assert [gpu.uuid for gpu in inventory.gpus] == ["MIG-a"]
-    assert "GPU 0 is closed to this user" in said(inventory)
+    assert "permission to use GPU 0" in said(inventory)
 
 
 def test_a_gpu_without_memory_of_its_own_has_the_hosts(read: Read) -> None:

@@ -140,8 +140,8 @@ def test_one_that_breaks_off_again_and_again_is_given_up_and_what_is_here_stays(
     hub.add(ID, files)
     hub.breaks = {WEIGHTS: [70_000, *[0] * 20]}
     run, _ = come()
-    assert said(run).startswith(f"The download of {WEIGHTS} of {ID} broke off 3 times in a row: ")
-    assert said(run).endswith("What is here stays; download it again to go on.")
+    assert said(run).startswith(f"The download of {WEIGHTS} of {ID} failed 3 times in a row: ")
+    assert said(run).endswith("What was downloaded is kept; download it again to continue.")
     assert not whole_or_absent(cache, files)
     partial = cache / "models--acme--tiny-model/blobs" / f"{sha256(files[WEIGHTS])}.incomplete"
     assert partial.read_bytes() == files[WEIGHTS][:70_000]
@@ -224,7 +224,7 @@ def test_what_has_no_room_is_refused_before_the_first_byte(hub: HubServer, cache
     hub.add(ID, model_files(), listing={WEIGHTS: {"size": 2**52}})
     run, _ = come()
     sentence = said(run)
-    assert sentence.startswith(f"{ID} needs 4194304.00 GiB more, and {cache} has ")
+    assert sentence.startswith(f"{ID} needs 4194304.00 GiB more, but {cache} has ")
     assert sentence.endswith("Free some space, or set `HF_HUB_CACHE` to a folder on another disk.")
     assert run.state().cause == "disk_full"
     assert not any("/resolve/" in path for path in hub.paths())
@@ -235,8 +235,8 @@ def test_what_has_no_room_is_refused_before_the_first_byte(hub: HubServer, cache
     [
         ({WEIGHTS: {"size": 199_000}}, "it has 195.31 KiB, not 194.34 KiB"),
         ({WEIGHTS: {"size": 300_000}}, "it has 195.31 KiB, not 292.97 KiB"),
-        ({WEIGHTS: {"sha256": "0" * 64}}, "its etag is another"),
-        ({"config.json": {"blobId": "0" * 40}}, "its etag is another"),
+        ({WEIGHTS: {"sha256": "0" * 64}}, "its etag differs"),
+        ({"config.json": {"blobId": "0" * 40}}, "its etag differs"),
     ],
 )
 def test_a_list_that_lies_is_found_out(hub: HubServer, cache: Path, listing: dict[str, Any], reason: str) -> None:
@@ -253,7 +253,7 @@ def test_bytes_that_are_others_or_more_than_listed_are_not_kept(hub: HubServer, 
     files = model_files()
     hub.add(ID, files)
     other = some_bytes(len(files[WEIGHTS]), 7)
-    for data, reason in ((other, "its hash differs"), (other + b"x", "it has more than 195.31 KiB")):
+    for data, reason in ((other, "its hash differs"), (other + b"x", "it is larger than 195.31 KiB")):
 
         def send(handler: Any, data: bytes = data) -> None:
             handler.send_response(200)
@@ -296,7 +296,7 @@ def test_what_is_refused_fails_the_job_with_its_sentence(hub: HubServer) -> None
     hub.add(ID, {"config.json": b"{}", "pytorch_model.bin": b"x"})
     assert "has only pickled weights" in said(come()[0])
     assert "There is no acme/nothing" in said(come("acme/nothing")[0])
-    assert "is not a model of a hub" in said(come("../../etc")[0])
+    assert "is not a model on a hub" in said(come("../../etc")[0])
 
 
 def test_the_token_goes_to_the_hub_alone_and_into_no_file(hub: HubServer, cache: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip

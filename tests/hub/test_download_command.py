@@ -61,8 +61,8 @@ def test_ctrl_c_pauses_and_says_how_to_go_on(hub: HubServer, cache: Path) -> Non
     hub.holds["model.safetensors"].set()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Pausing: what is here stays, and the next download goes on from it." in err
-    assert f"Stopped. What is here stays; go on with: flightdeck download {ID}" in err
+    assert "Pausing: what was downloaded is kept, and the next download continues from it." in err
+    assert f"Stopped. What was downloaded is kept. Continue with: flightdeck download {ID}" in err
     assert partial.stat().st_size
 
 
@@ -73,10 +73,10 @@ def test_ctrl_c_pauses_and_says_how_to_go_on(hub: HubServer, cache: Path) -> Non
         (["acme/gated"], 1, "is gated"),
         (["acme/huge"], 1, "Free some space"),
         (["acme/nothing"], 2, "There is no acme/nothing"),
-        (["gpt2"], 2, "is not a model of a hub"),
+        (["gpt2"], 2, "is not a model on a hub"),
         ([ID, "--revision", "v9"], 2, "has no revision v9"),
         ([ID, "--delete", "--yes"], 2, "has nothing of acme/tiny-model"),
-        ([], 2, "Name a model of the hub"),
+        ([], 2, "Name a model on the hub"),
     ],
 )
 def test_a_no_is_told_from_a_wrong_question(hub: HubServer, capfd: Captured, words: list[str], code: int, sentence: str) -> None:  # fmt: skip

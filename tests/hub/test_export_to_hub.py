@@ -17,7 +17,7 @@ def test_an_adapter_goes_up_with_its_card_after_a_last_look(hub: HubServer, tmp_
     run = made_run(unloadable(tmp_path / "base"))
     words = ["ship", run.id, "--to", "hub", "--repo", "anna/shop", "--json", "--lang", "en"]
     assert main([*words, "--yes"]) == 2
-    assert "There is no token for the hub" in strict(capsys.readouterr().out)["error"]
+    assert "No hub token is set" in strict(capsys.readouterr().out)["error"]
     monkeypatch.setenv("HF_TOKEN", WRITE)
     assert main(words) == 2
     said = capsys.readouterr()

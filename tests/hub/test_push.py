@@ -55,7 +55,7 @@ def test_what_goes_up_is_listed_before_and_nothing_hidden_is_in_it(hub: HubServe
     assert (plan.is_private, plan.endpoint) == (True, hub.endpoint)
     assert plan.refusal
     assert plan.refusal.text("en") == (
-        f"There is no token for the hub. Make one with write access at {hub.endpoint}/settings/tokens, then set `HF_TOKEN` or run `hf auth login`."
+        f"No hub token is set. Create one with write access at {hub.endpoint}/settings/tokens, then set `HF_TOKEN` or run `hf auth login`."
     )
     monkeypatch.setenv("HF_TOKEN", WRITE)
     assert planned_upload(made, ID).refusal is None
@@ -85,7 +85,7 @@ def test_public_is_asked_for_and_a_public_one_is_never_taken_for_private(hub: Hu
     assert push(made, asked(private=False), JobProgress(job)).notes == []
     assert not hub.repos[ID].private
     hub.repos[ID].files.clear()
-    assert refused(made, job) == f"{ID} is there already, and public. Push to another repository, or add --public."
+    assert refused(made, job) == f"{ID} already exists and is public. Push to another repository, or add --public."
     assert hub.repos[ID].files == {}
 
 
@@ -95,16 +95,16 @@ def test_a_token_without_rights_is_one_sentence(hub: HubServer, made: Path, job:
         hub.add(ID, {}, private=True)
     monkeypatch.setenv("HF_TOKEN", READ)
     assert refused(made, job) == (
-        f"The token that is set may not write to {ID}. Make one with write access at {hub.endpoint}/settings/tokens and set `HF_TOKEN` to it."
+        f"The token cannot write to {ID}. Create one with write access at {hub.endpoint}/settings/tokens and set `HF_TOKEN` to it."
     )
     monkeypatch.setenv("HF_TOKEN", "hf_old")
-    assert "does not accept the token that is set" in refused(made, job)
+    assert "rejected the token" in refused(made, job)
 
 
 def test_a_hub_that_is_away_offline_mode_and_an_id_that_is_none(hub: HubServer, made: Path, job: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("HF_TOKEN", WRITE)
-    assert "is not a model of a hub" in refused(made, job, repo_id="../x")
-    assert "Name the repository that is pushed to" in refused(made, job, repo_id=None)
+    assert "is not a model on a hub" in refused(made, job, repo_id="../x")
+    assert "Name the repository to push to" in refused(made, job, repo_id=None)
     with unreachable() as endpoint, monkeypatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", endpoint)
         assert f"The hub at {endpoint} cannot be reached" in refused(made, job)

@@ -52,10 +52,10 @@ def test_an_adapter_is_one_by_its_config(hub: HubServer) -> None:
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, "acme/tiny-model has only pickled weights (pytorch_model.bin), which can run code when they are loaded. Choose a model with safetensors, or a revision that has them, as in --revision refs/pr/1."),
+        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, "acme/tiny-model has only pickled weights (pytorch_model.bin), which can run code when they are loaded. Choose a model with safetensors, or a revision that has them, for example --revision refs/pr/1."),
         ({"adapter_config.json": b"{}", "adapter_model.bin": b"x"}, "has only pickled weights (adapter_model.bin)"),
         ({"config.json": b"{}", "model.gguf": b"x"}, "has no weights that can be loaded"),
-        ({"README.md": b""}, "holds neither a model nor an adapter"),
+        ({"README.md": b""}, "is neither a model nor an adapter"),
     ],
 )  # fmt: skip
 def test_a_repository_without_safetensors_is_refused_by_name(hub: HubServer, files: dict[str, bytes], sentence: str) -> None:  # fmt: skip
@@ -74,7 +74,7 @@ def test_a_gated_model_says_where_its_terms_are_until_the_token_may_read_it(hub:
         assert found.gated
         assert found.refusal
         assert found.refusal.text("en") == (
-            f"{ID} is gated: its owner decides who may download it. Accept the terms at {hub.endpoint}/{ID}, then set `HF_TOKEN` to a token of that account."
+            f"{ID} is gated: its owner decides who may download it. Accept the terms at {hub.endpoint}/{ID}, then set `HF_TOKEN` to a token for that account."
         )
     repo.accepted.add(READ)
     assert look_up(ID).refusal is None
@@ -84,7 +84,7 @@ def test_a_private_one_looks_as_if_it_were_not_there_until_a_token_is_set(hub: H
     hub.add(ID, model_files(), private=True)
     for name in (ID, "acme/nothing"):
         assert refused(name) == (
-            f"There is no {name} at {hub.endpoint}, or it is private. Check the id; for a private one set `HF_TOKEN` to a token that may read it."
+            f"There is no {name} at {hub.endpoint}, or it is private. Check the id; if it is private, set `HF_TOKEN` to a token that can read it."
         )
     monkeypatch.setenv("HF_TOKEN", WRITE)
     assert look_up(ID).private
@@ -93,7 +93,7 @@ def test_a_private_one_looks_as_if_it_were_not_there_until_a_token_is_set(hub: H
 def test_a_token_that_the_hub_does_not_know_is_said(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(ID, model_files())
     monkeypatch.setenv("HF_TOKEN", "hf_old")
-    assert "does not accept the token that is set" in refused()
+    assert "rejected the token" in refused()
     assert "hf_old" not in refused()
 
 
@@ -121,8 +121,8 @@ def test_offline_mode_asks_nobody(hub: HubServer, monkeypatch: pytest.MonkeyPatc
     ("answer", "sentence"),
     [
         (lambda handler: handler.reply(200, b"<html>Sign in</html>"), "is not a hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
-        (lambda handler: handler.reply(200, b"[1]"), "does not say what acme/tiny-model holds"),
-        (lambda handler: handler.reply(200, b'{"sha": "../../x", "siblings": []}'), "does not say what acme/tiny-model holds"),
+        (lambda handler: handler.reply(200, b"[1]"), "does not say what acme/tiny-model contains"),
+        (lambda handler: handler.reply(200, b'{"sha": "../../x", "siblings": []}'), "does not say what acme/tiny-model contains"),
         (lambda handler: handler.reply(200, b"[" + b'"x",' * 5_000_000 + b"1]"), "is not a hub"),
         (lambda handler: handler.reply(302, Location=handler.path), "redirects in a circle. Check `HF_ENDPOINT`."),
         (lambda handler: handler.reply(302, Location="file:///etc/passwd"), "cannot be reached"),
@@ -140,7 +140,7 @@ def test_what_is_no_hub_is_said_in_one_sentence(hub: HubServer, answer: Callable
     ["gpt2", "", "/", "a/b/c", "../x", "a/..", "a/b--c", "-a/b", "a/b.git", "a/b.", "a" * 60 + "/" + "b" * 60, "a/b\n", "é/b", "https://huggingface.co/a/b", "a/b?x=1"],
 )  # fmt: skip
 def test_an_id_that_is_none_is_never_asked_for(hub: HubServer, repo_id: str) -> None:
-    assert "is not a model of a hub. Write its id as owner/name" in refused(repo_id)
+    assert "is not a model on a hub. Write its id as owner/name" in refused(repo_id)
     assert hub.requests == []
 
 
@@ -153,7 +153,7 @@ def test_a_revision_that_is_none_is_never_asked_for(hub: HubServer, revision: st
 @pytest.mark.parametrize("name", ["../config.json", "/etc/config.json", "a/../../config.json", "a//b", "a\\..\\config.json", "a\x1b[2J"])  # fmt: skip
 def test_a_list_with_a_name_that_leads_out_is_refused(hub: HubServer, name: str) -> None:
     hub.add(ID, model_files() | {name: b"x"})
-    assert "whose name leads out of its folder, so nothing of it is downloaded" in refused()
+    assert "outside its own folder, so nothing from it is downloaded" in refused()
 
 
 @pytest.mark.parametrize("changes", [{"size": -1}, {"size": None}, {"size": True}, {"sha256": "../../etc/passwd"}, {"sha256": None}])  # fmt: skip

@@ -164,7 +164,7 @@ def test_a_difference_ends_it_on_all_machines_with_one_sentence(machine: Meeting
 def test_who_has_another_code_is_sent_away_and_the_meeting_goes_on(machine: Meeting, endpoint: str) -> None:
     first, stranger = machine(), machine(1, code="another")
     ended(stranger)
-    assert stranger.said == f"The run that waits at {endpoint} has another code. Copy the command for this machine once more from the first machine."  # fmt: skip
+    assert stranger.said == f"The run waiting at {endpoint} has another code. Copy the command for this machine again from the first machine."  # fmt: skip
     second = machine(1)
     ended(first, second)
     assert first.came is not None
@@ -189,14 +189,14 @@ def test_a_number_that_another_machine_has_or_that_there_is_not_is_refused(node:
 def test_machines_that_never_come_are_named(machine: Meeting, endpoint: str) -> None:
     first = machine(num_nodes=3, within_s=0.2)
     ended(first)
-    assert first.said == f"Not all machines came to {endpoint} within 1 min; missing: 2, 3. See the log there: it was not started, or it cannot reach this machine on that port."  # fmt: skip
+    assert first.said == f"Not all machines reached {endpoint} within 1 min; missing: 2, 3. Check their logs: the run was not started there, or the machine cannot reach this one on that port."  # fmt: skip
 
 
 def test_a_first_machine_that_does_not_answer_is_named(machine: Meeting, endpoint: str) -> None:
     second = machine(1, within_s=0.2)
     ended(second)
     port = endpoint.rpartition(":")[2]
-    assert second.said == f"Machine 1 did not answer at {endpoint} within 1 min: Connection refused. See that its run was started, and that its firewall lets port {port} through."  # fmt: skip
+    assert second.said == f"Machine 1 did not answer at {endpoint} within 1 min: Connection refused. Check that its run was started, and that its firewall allows port {port}."  # fmt: skip
 
 
 def test_a_machine_that_nobody_reaches_is_named_before_anything_is_loaded(
@@ -289,7 +289,7 @@ def test_a_port_in_use_is_said_at_once(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "sentence"),
     [
-        ("203.0.113.9:29500", "203.0.113.9 is not an address of this machine. Give an address of the first machine"),
+        ("203.0.113.9:29500", "203.0.113.9 is not an address of this machine. Use an address of the first machine"),
         ("no.such.machine.invalid:29500", "No machine is known by the name no.such.machine.invalid here."),
         ("here", "`here` is not an address to meet at."),
         ("here:0", "`here:0` is not an address to meet at."),

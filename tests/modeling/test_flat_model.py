@@ -194,7 +194,7 @@ def test_a_model_that_leaks_is_found_by_trying_it() -> None:
     mlp = model.model.layers[0].mlp
     own = mlp.forward
     mlp.forward = lambda hidden: own(hidden + nn.functional.pad(hidden[:, :-1], (0, 0, 1, 0)))
-    assert str(why_not_flat(model, "fp32")) == "Rows of llama without padding see one another."
+    assert str(why_not_flat(model, "fp32")) == "Rows of llama without padding see each other."
 
 
 def test_a_model_that_computes_something_else_is_found_by_trying_it() -> None:

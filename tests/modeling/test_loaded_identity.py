@@ -212,7 +212,7 @@ def test_a_folder_without_what_peft_loads_is_a_sentence_and_asks_no_network(tmp_
     with pytest.raises(ModelError, match=r"no adapter_config\.json"):
         load_adapter(llama(), tmp_path)
     (saved(tmp_path) / "adapter_model.safetensors").rename(tmp_path / "adapter_model-00001-of-00001.safetensors")
-    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
+    with pytest.raises(ModelError, match=r"contains no adapter_model\.safetensors"):
         load_adapter(llama(), tmp_path)
 
 

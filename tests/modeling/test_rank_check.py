@@ -108,7 +108,7 @@ def test_a_base_model_gets_the_line_that_users_know(config: Make, caplog: pytest
         with use_language("zh"):
             check_lora_r_consistency(base, values)
     assert (report["is_consistent"], report["status"]) == (False, "no_lora_layers")
-    assert "⚠️  Warning: no LoRA parameter was found" in caplog.text
+    assert "⚠️  Warning: no LoRA parameters found" in caplog.text
     assert "⚠️  警告: 未检测到任何LoRA参数" in caplog.text
 
 
@@ -145,5 +145,5 @@ def test_strict_says_how_many_layers_are_wrong_and_which_come_first(config: Make
     report = check_lora_r_consistency(model, values)
     with pytest.raises(RankMismatchError, match=rf"^2 of \d+ LoRA layers have the wrong rank, first {Q0} .*, {V1} "):
         raise_on_mismatch(typed(report))
-    with pytest.raises(RankMismatchError, match="no LoRA parameter was found"):
+    with pytest.raises(RankMismatchError, match="no LoRA parameters found"):
         raise_on_mismatch(typed(check_lora_r_consistency(load_model(TrainingConfig(**values)), values)))

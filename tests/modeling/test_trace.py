@@ -289,7 +289,7 @@ def test_a_family_that_cannot_be_traced_gets_a_formula_that_says_so(monkeypatch:
         ({**LLAMA, "model_type": "no_such_family"}, "transformers does not know models of the type no_such_family"),
         (
             {**LLAMA, "model_type": "own_code", "auto_map": {"AutoModel": "m.M"}},
-            "bring their own code, which is not run",
+            "come with their own code, which is not run",
         ),
         ({"model_type": "t5", "d_model": 64, "num_layers": 2}, "only causal language models"),
         ({**LLAMA, "hidden_size": "wide"}, "cannot be understood: .*hidden_size"),

@@ -99,7 +99,7 @@ def with_entry(name: str, data: bytes = b"x", mode: int = 0, flags: int = 0) -> 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "..\\evil", "C:\\evil", "\\\\host\\evil"])
 def test_a_name_that_leads_out_of_the_zip_is_refused(name: str, tmp_path: Path) -> None:
-    refused({"a.zip": with_entry(name)}, "would lie outside its folder")
+    refused({"a.zip": with_entry(name)}, "would be outside its folder")
     assert not list(tmp_path.rglob("*evil*"))
 
 
@@ -131,22 +131,23 @@ def test_more_than_may_be_unpacked_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_zip_of_too_many_files_is_refused() -> None:
     refused(
-        {"a.zip": zipped({**adapter_files(), **{f"{n}.txt": b"" for n in range(2000)}})}, "2,002 files; at most 2,000"
+        {"a.zip": zipped({**adapter_files(), **{f"{n}.txt": b"" for n in range(2000)}})},
+        "2,002 files; the limit is 2,000",
     )
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "holds no adapter"),
-        ({"model.safetensors": b"x", "config.json": b"{}"}, "holds no adapter"),
-        ({"inner.zip": zipped(adapter_files())}, "holds another archive, inner.zip"),
+        ({}, "contains no adapter"),
+        ({"model.safetensors": b"x", "config.json": b"{}"}, "contains no adapter"),
+        ({"inner.zip": zipped(adapter_files())}, "contains another archive, inner.zip"),
         ({f"{side}/{name}": data for side in ("one", "two") for name, data in adapter_files().items()}, r"holds 2 adapters \(one, two\)"),
         ({"adapter_config.json": b"{}"}, "has no weights: adapter_model.safetensors is missing"),
         ({"adapter_config.json": b"{}", "adapter_model.bin": b"x"}, "as adapter_model.bin, which may run code"),
         ({**adapter_files(), "adapter_config.json": b"not json"}, "adapter_config.json is not a readable JSON file"),
-        ({**adapter_files(), "adapter_config.json": b"[1]"}, "adapter_config.json holds no JSON object"),
-        ({**adapter_files(), "adapter_config.json": b'{"r": 4}'}, "names no `peft_type`"),
+        ({**adapter_files(), "adapter_config.json": b"[1]"}, "adapter_config.json contains no JSON object"),
+        ({**adapter_files(), "adapter_config.json": b'{"r": 4}'}, "has no `peft_type`"),
         ({**adapter_files(), "adapter_model.safetensors": adapter_files()["adapter_model.safetensors"][:-8]}, r"The file adapter_model.safetensors is damaged"),
     ],
 )  # fmt: skip
@@ -164,7 +165,7 @@ def test_what_is_no_adapter_is_one_sentence(files: dict[str, bytes], words: str,
         ({"a.zip": b"no zip at all"}, "a.zip is damaged or not a zip file"),
         ({"a.zip": b""}, "a.zip is damaged or not a zip file"),
         ({"a.zip": zipped(adapter_files())[:-30]}, "a.zip is damaged or not a zip file"),
-        ({"a.zip": zipped(adapter_files()), "b.txt": b"x"}, "a.zip was uploaded beside other files"),
+        ({"a.zip": zipped(adapter_files()), "b.txt": b"x"}, "a.zip was uploaded together with other files"),
         ({"one.txt": b"x", "two.txt": b"x"}, "The upload has no adapter_config.json"),
         ({"adapter_model.safetensors": b"x"}, "adapter_model.safetensors has no adapter_config.json"),
     ],
@@ -183,7 +184,7 @@ def test_an_encrypted_zip_is_refused() -> None:
 def test_a_file_twice_in_a_zip_is_refused() -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         data = with_entry("adapter_config.json")
-    refused({"a.zip": data}, "holds 2 adapters|holds adapter_config.json twice")
+    refused({"a.zip": data}, "contains 2 adapters|contains adapter_config.json twice")
 
 
 def test_a_name_that_no_folder_may_have_becomes_one() -> None:
@@ -195,7 +196,7 @@ def test_a_name_that_no_folder_may_have_becomes_one() -> None:
 
 def test_an_upload_that_is_too_large_is_told_where_to_put_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter_upload, "MAX_UPLOAD_BYTES", 100)
-    refused(adapter_files(), "an upload has at most 100 B. Put its folder into .*uploaded_adapters")
+    refused(adapter_files(), "the upload limit is 100 B. Put its folder into .*uploaded_adapters")
 
 
 def test_a_disk_that_is_full_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

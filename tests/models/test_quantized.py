@@ -52,7 +52,7 @@ def test_an_old_file_of_bitsandbytes_names_no_method() -> None:
 
 
 def test_a_file_that_names_no_method_is_refused() -> None:
-    with pytest.raises(ModelError, match="Name the folder of the whole weights"):
+    with pytest.raises(ModelError, match="Name the folder with the full weights"):
         refuse_quantized({"quantization_config": {"bits": 4}}, None)
 
 

@@ -69,7 +69,9 @@ class Silent:
 
     def ask(self, *_: object, **__: object) -> None:
         Silent.asked += 1
-        raise WorkerError("There was no answer within {seconds} s; the request was dropped. Try again.", seconds=180)
+        raise WorkerError(
+            "There was no answer within {seconds} s, so the request was cancelled. Try again.", seconds=180
+        )
 
 
 def test_a_process_that_does_not_answer_is_asked_again_by_a_button_alone(

@@ -85,7 +85,7 @@ def test_marks_move_with_what_the_curve_runs_over() -> None:
     figure = loss_chart(curve(1001), Marks([501], [601], [501]), Look(over="time"))
     assert [trace.name for trace in figure.data][-3:] == ["Checkpoint", "Ended", "Resumed"]
     assert [shape.x0 for shape in figure.layout.shapes] == pytest.approx([500 / 60, 10, 500 / 60])
-    assert figure.layout.xaxis.title.text == "Training time, min"
+    assert figure.layout.xaxis.title.text == "Training time (min)"
 
 
 def test_the_loss_alone_becomes_logarithmic() -> None:

@@ -335,7 +335,7 @@ def test_json_that_says_a_key_twice_keeps_both_places() -> None:
     at.file_uploader[0].upload("twice.json", text.encode()).run()
     (draft,) = list_drafts(this_installation().drafts)
     assert draft.text() == text
-    assert "stands twice" in texts(at) or "more than once" in texts(at)
+    assert "appears twice" in texts(at) or "more than once" in texts(at)
 
 
 def test_each_fix_of_a_finding_has_its_own_button_that_says_what_it_does(

@@ -215,7 +215,7 @@ def test_a_drafts_data_is_shown_by_the_drafts_address(tmp_path: Path) -> None:
     draft = new_draft(this_installation().drafts, "model_name: m\ndataset: chats.jsonl\n")
     at = show("data", draft=draft.id)
     assert numbers(at) == [1, 2, 3, 4]
-    assert any("The model m lies outside" in warning.value for warning in at.warning)
+    assert any("The model m is outside" in warning.value for warning in at.warning)
     at.button(key="use_in_draft").click().run()
     assert at.query_params["draft"] == draft.id
 
@@ -332,7 +332,7 @@ def test_a_model_without_a_tokenizer_is_said_and_the_rows_stay_plain(tmp_path: P
 def test_a_form_can_be_overruled_and_columns_mapped(tmp_path: Path, stub: StubWorker) -> None:
     write_rows(tmp_path / "own.jsonl", [{"frage": "how tall", "antwort": "nine metres"}])
     at = show("data", dataset="own.jsonl")
-    assert any("make no form that is known" in error.value for error in at.error)
+    assert any("match no known form" in error.value for error in at.error)
     at.selectbox(key="data-format-auto").set_value("prompt_completion").run()
     assert at.query_params["data_format"] == "prompt_completion"
     at.selectbox(key="data-column-prompt-–").set_value("frage").run()

@@ -76,7 +76,7 @@ def test_the_page_has_headline_table_changed_rows_answers_and_files(job: RunStor
     job.write_result(RESULT.but(changes=[ColumnChanges(label="mine", better=[change])]))
     at = shown(evaluation, str(job.path))
     assert [element.value for element in at.header] == [
-        "Loss 2.31 → 0.45 (−1.86, 95 % interval −1.9 to −1.8)", "Right answers 2 → 18 of 20 questions",
+        "Loss 2.31 → 0.45 (−1.86, 95% interval −1.9 to −1.8)", "Right answers 2 → 18 of 20 questions",
     ]  # fmt: skip
     said = texts(at)
     assert "1,200 rows" in said

@@ -96,7 +96,11 @@ def job_with(result: ExportResult | None) -> RunStore:
 
 def result_at(path: Path, **more: Any) -> ExportResult:
     proofs = [
-        Proof(code="tensors", passed=True, message=Message(N_("The weights are those of the adapter, byte for byte."))),
+        Proof(
+            code="tensors",
+            passed=True,
+            message=Message(N_("The weights are identical to the adapter's, byte for byte.")),
+        ),
         Proof(code="loads", passed=None, message=Message(N_("Not loaded: the base model is not on this machine."))),
     ]
     files = [ExportedFile(name="mine.zip", size_bytes=3 * 2**20, sha256="ab" * 32)]
@@ -116,7 +120,7 @@ def test_proofs_files_commands_and_the_download(tmp_path: Path) -> None:
     at = page(_result_page, run.path)
     said = texts(at)
     assert "1 file, 3.00 MiB" in said
-    assert ":green[✓ Weights: passed]** · The weights are those of the adapter, byte for byte." in said
+    assert ":green[✓ Weights: passed]** · The weights are identical to the adapter's, byte for byte." in said
     assert ":gray[– Loads elsewhere: not checked]" in said
     assert "Truncated to ranks 2 to 4." in said
     assert "llama-cli --lora <x>" in said
@@ -131,7 +135,7 @@ def test_the_end_of_a_job_that_one_looks_on_is_drawn_once(monkeypatch: pytest.Mo
 
 
 def test_a_proof_that_failed_is_red(tmp_path: Path) -> None:
-    proof = Proof(code="read_back", passed=False, message=Message(N_("The weights are not those of the adapter.")))
+    proof = Proof(code="read_back", passed=False, message=Message(N_("The weights differ from the adapter's.")))
     at = page(_result_page, job_with(result_at(tmp_path / "gone", proofs=[proof])).path)
     assert ":red[✗ Read back: did not pass]" in texts(at)
     assert len(at.error) == 1
@@ -189,7 +193,7 @@ def test_each_button_says_what_it_takes_and_starts_a_job(tmp_path: Path) -> None
     until(run.exit_json.exists, "the end")
     assert run.state().state == "finished", run.train_log.read_text()
     at.text_input(key="export_place_card").input(str(tmp_path / "elsewhere.md")).run()
-    assert any("must lie below" in error.value for error in at.error)
+    assert any("must be below" in error.value for error in at.error)
     assert at.button(key="start_export_card").disabled
 
 
@@ -202,5 +206,5 @@ def test_a_push_is_asked_twice_and_private_by_default(tmp_path: Path) -> None:
     at.text_input(key="push_repo").input("anna/shop").run()
     assert "Goes to anna/shop. If the repository is new, it is private." in texts(at)
     at.checkbox(key="push_public").check().run()
-    assert "everybody can read it" in texts(at)
+    assert "anyone can read it" in texts(at)
     assert at.checkbox(key="push_sure_public").label == "Yes, upload these files for anyone to read."

@@ -119,7 +119,7 @@ def test_what_is_no_training_is_one_sentence(workspace: Path) -> None:
     (workspace / "plain").mkdir(parents=True)
     (workspace / "half").mkdir()
     (workspace / "half/trainer_state.json").write_text('{"global_step": 3, "log_hi')
-    for name, words in (("plain", "no training"), ("none", "no folder"), ("half", "not whole")):
+    for name, words in (("plain", "no training"), ("none", "no folder"), ("half", "not complete")):
         at = show("runs", folder=name)
         assert [words in warning.value for warning in at.warning] == [True]
 

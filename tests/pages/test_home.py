@@ -46,7 +46,7 @@ def test_what_runs_waits_and_ended_leads_and_the_demo_is_one_quiet_line() -> Non
     at = show("home")
     said = texts(at)
     (bar,) = [one.proto.text for one in at.get("progress") if "Step 21 of 50" in one.proto.text]
-    assert "42 %" in bar
+    assert "42%" in bar
     assert "loss 1.5 → 1.5" in bar
     assert "s, after going." in said
     assert "1 of 1 answer right" in said

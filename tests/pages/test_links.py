@@ -96,7 +96,7 @@ def test_its_page_says_which_files_are_links_and_shows_the_rest(workspace: Path,
     assert "log_file" not in [getattr(element, "key", None) for element in at.get("download_button")], (
         "nothing to download"
     )
-    assert "The run's config file is gone." in texts(at)
+    assert "The run's config file no longer exists." in texts(at)
     at = show("runs", folder=f"runs/{run.id}")
     assert any("train.log" in warning.value.replace("\\", "") for warning in at.warning)
 
@@ -131,7 +131,7 @@ def test_the_files_that_a_copied_run_names_outside_the_roots_are_not_read(
     at.button(key="reproduce").click().run()
     assert not at.exception
     said = [warning.value.replace("\\", "") for warning in at.warning]
-    refused = sum("lies outside the folders that the browser may use" in sentence for sentence in said)
+    refused = sum("is outside the folders that the browser may use" in sentence for sentence in said)
     assert refused == (1 if name == "secret.jsonl" else 2)  # which counts from the data roots, where it is not
     assert not any("not the same as before" in sentence for sentence in said)
     (hashes,) = [table.value.iloc[0].tolist() for table in at.table if "Hash of the data" in str(table.value.index)]

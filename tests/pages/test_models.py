@@ -119,8 +119,8 @@ def test_a_gated_model_is_explained_with_where_to_go_and_where_a_token_goes(hub:
 @pytest.mark.parametrize(
     ("model", "revision", "words"),
     [
-        ("org/none", "", "There is no org/none at"), ("org/tiny", "v9", "has no revision v9"), ("../etc", "", "is not a model of a hub"),
-        ("org/tiny", "a b", "is not a revision"), ("<b>x</b>", "", "is not a model of a hub"),
+        ("org/none", "", "There is no org/none at"), ("org/tiny", "v9", "has no revision v9"), ("../etc", "", "is not a model on a hub"),
+        ("org/tiny", "a b", "is not a revision"), ("<b>x</b>", "", "is not a model on a hub"),
     ],
 )  # fmt: skip
 def test_what_the_hub_does_not_have_is_one_sentence(hub: HubServer, model: str, revision: str, words: str) -> None:

@@ -47,4 +47,4 @@ def test_an_odd_size_is_one_sentence(query: dict[str, str], model: Path) -> None
 
 def test_an_optimizer_without_figures_is_named_beside_the_plan(model: Path) -> None:
     at = show(model=str(model), gpus="24", optim="grokadamw")
-    assert "is not known here; AdamW's states stand in for its own" in texts(at)
+    assert "is not known here, so the states of AdamW are assumed" in texts(at)

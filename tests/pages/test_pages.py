@@ -175,7 +175,7 @@ def test_the_folder_of_a_run_may_vanish_under_its_open_page() -> None:
     shutil.rmtree(run.path)
     at.run()
     assert not at.exception
-    assert "not there" in at.warning[0].value
+    assert "not found" in at.warning[0].value
 
 
 def test_verify_refuses_a_folder_outside_the_roots(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def rank_report(status: str = "ok", state: str = "ok", **more: Any) -> dict[str,
     ("report", "box", "said"),
     [
         (rank_report(), "success", "1 of 1 LoRA layer has the expected rank"),
-        (rank_report(warnings=["unmatched_target"]), "warning", "1 warning needs a look"),
+        (rank_report(warnings=["unmatched_target"]), "warning", "1 warning needs your attention"),
         (rank_report(saved=rank_report(warnings=["base_not_compared"])), "success", "has the expected rank"),
         (rank_report(saved=rank_report("mismatch", "mismatch")), "error", "has the wrong rank"),
         (rank_report("undetermined", "undetermined"), "info", "Shapes alone do not determine"),

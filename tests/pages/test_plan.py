@@ -85,9 +85,9 @@ def test_one_gpu_that_would_be_enough_is_said_to_be_faster(model: Path) -> None:
 
 def test_a_split_that_is_needed_says_that_its_gpus_work_one_after_the_other(model: Path) -> None:
     at = show(model=str(model), gpus="6,6,6", lang="en")
-    (said,) = [caption.value for caption in at.caption if "one after the other" in caption.value]
-    assert said == "The layers are spread over 3 GPUs, which work one after the other: a split adds memory, not speed."
-    assert "one after the other" not in texts(show(model=str(model), gpus="24", lang="en"))
+    (said,) = [caption.value for caption in at.caption if "one after another" in caption.value]
+    assert said == "The layers are spread over 3 GPUs, which work one after another: a split adds memory, not speed."
+    assert "one after another" not in texts(show(model=str(model), gpus="24", lang="en"))
 
 
 def test_one_click_takes_one_gpu_where_that_is_enough_and_the_address_says_so(model: Path) -> None:
@@ -108,7 +108,7 @@ def test_one_gpu_is_not_offered_where_a_split_is_needed_or_asked_for(model: Path
 
 def test_a_plan_that_does_not_fit_names_gpu_and_shortage_and_the_best_remedy_is_one_click(model: Path) -> None:
     at = show(model=str(model), gpus="10", batch_size="16", lang="en")
-    assert "GiB over what is free there" in at.error[0].value
+    assert "GiB over its free memory" in at.error[0].value
     (key,) = [button.key for button in at.button if str(button.key).startswith("apply-")]
     config = TrainingConfig(model_name="m", batch_size=16)
     planner = Planner(profile_of, of_words("10"))
@@ -136,10 +136,10 @@ def test_other_remedies_are_planned_where_they_are_asked_for_with_what_they_save
     assert "**Turn on gradient checkpointing**" in shown
     assert "`gradient_checkpointing: true`" in shown
     assert (
-        f"busiest device {100 * before.bottleneck_utilisation:.0f} % → {100 * after.bottleneck_utilisation:.0f} %"
+        f"busiest device {100 * before.bottleneck_utilisation:.0f}% → {100 * after.bottleneck_utilisation:.0f}%"
         in shown
     )
-    assert f"saves {saved / GIB:.1f} GiB in total · about 45 % slower · activations are computed twice" in shown
+    assert f"saves {saved / GIB:.1f} GiB in total · about 45% slower · activations are computed twice" in shown
     assert re.search(r"\*\*Add one more GPU\*\*", shown)
     assert re.search(r"takes [0-9.]+ GiB off the others", shown)
 
@@ -154,10 +154,10 @@ def test_after_a_bad_move_the_best_placement_comes_first_and_remedies_are_counte
     planner = Planner(profile_of, of_words("6,6,6"))
     config = TrainingConfig(model_name="m")
     shown, best = planner.score(config, (0,) * 10), planner.plan(config)
-    shares = f"busiest device {100 * shown.bottleneck_utilisation:.0f} % → "
-    assert f"{shares}{100 * best.bottleneck_utilisation:.0f} % · the same settings, placed anew" in texts(at)
+    shares = f"busiest device {100 * shown.bottleneck_utilisation:.0f}% → "
+    assert f"{shares}{100 * best.bottleneck_utilisation:.0f}% · the same settings with a new placement" in texts(at)
     after = planner.score(with_changes(config, gradient_checkpointing=True), (0,) * 10)
-    assert f"{shares}{100 * after.bottleneck_utilisation:.0f} % · saves" in texts(at)
+    assert f"{shares}{100 * after.bottleneck_utilisation:.0f}% · saves" in texts(at)
     at.button(key="apply-best-best_placement").click().run()
     assert "placement" not in at.query_params
     assert at.success
@@ -185,7 +185,7 @@ def test_a_torch_process_that_ends_while_remedies_are_traced_leaves_the_plan_and
 
     monkeypatch.setattr("pages.parts.plan.work.trace", dies_at_checkpointing)
     at = show(model=str(model), gpus="10", batch_size="16", lang="en")
-    assert "GiB over what is free there" in at.error[0].value
+    assert "GiB over its free memory" in at.error[0].value
     assert any("not known: The process that loads models ended" in box.value for box in at.info)
     assert at.get("plotly_chart")
 
@@ -231,7 +231,7 @@ def test_the_goal_is_a_choice_with_a_line_of_help_each_and_the_address_keeps_it(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [("24;12", "separated by commas"), ("0", "above 0"), ("3xNoSuchCard", "nearest names")]
+    ("words", "said"), [("24;12", "separate GPUs with commas"), ("0", "above 0"), ("3xNoSuchCard", "nearest names")]
 )
 def test_words_that_name_no_gpus_are_one_sentence(model: Path, words: str, said: str) -> None:
     at = show(model=str(model), gpus=words)
@@ -251,9 +251,7 @@ def test_a_path_outside_the_roots_is_refused_unread() -> None:
 
 def test_a_worker_that_fails_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
-        raise WorkerError(
-            "The process that loads models ended before it answered. It starts again with the next request."
-        )
+        raise WorkerError("The process that loads models ended before it answered. It restarts with the next request.")
 
     monkeypatch.setattr("pages.parts.plan.work.trace", fails)
     at = show(model=str(model), gpus="24", lang="en")
@@ -291,7 +289,7 @@ except WorkerError as error:
 def test_figures_of_a_formula_carry_their_expected_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pages.parts.plan.work.trace", answer("formula"))
     at = show(model=str(model), gpus="24")
-    percent = f"{100 * EXPECTED_ERROR:.0f} %"
+    percent = f"{100 * EXPECTED_ERROR:.0f}%"
     assert f"Weights and adapter are counted; activations come from a formula. Expected within {percent}." in texts(at)
     assert not at.success, "a guess is not green"
     assert at.warning[0].value.startswith("**It fits")

@@ -61,7 +61,7 @@ def test_words_table_and_picture_say_the_same_share(lang: str) -> None:
         figure = lanes(timeline, plan, "light")
     for sentence, row, lane in zip(said, rows, timeline.lanes, strict=True):
         percent = f"{100 * timeline.share(lane, 'forward', 'backward'):.0f}"
-        assert row[1] == f"{percent} %"
+        assert row[1] == f"{percent}%"
         assert percent in sentence
         assert any(percent in note.text for note in figure.layout.annotations)
     shares = sum(timeline.share(lane, "forward", "backward", "transfer") for lane in timeline.lanes)

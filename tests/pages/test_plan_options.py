@@ -53,7 +53,7 @@ def test_each_way_says_whether_it_fits_how_full_it_is_how_fast_and_what_it_costs
     assert "USD" in ddp["Cost"]
     cpu = next(row for row in table.to_dict("records") if "this computer's CPU" in row["On"])
     assert cpu["Tokens/s"] != "–"
-    assert "What a run takes by `strategy: auto`: ddp on 4 GPUs" in texts(at).replace("\\", "")
+    assert "With `strategy: auto`, a run uses: ddp on 4 GPUs" in texts(at).replace("\\", "")
 
 
 def test_a_launch_shows_what_it_changes_then_sets_the_draft_and_asks_for_its_launch_once(

@@ -61,7 +61,7 @@ def test_an_address_brings_how_the_charts_were_seen() -> None:
     at = show("runs", run=made("one").id, over="time", smoothing="20", log="1")
     loss = charts(at)[0]
     assert loss["data"][1]["name"] == "Loss, smoothed over 8 points"
-    assert (loss["layout"]["xaxis"]["title"]["text"], loss["layout"]["yaxis"]["type"]) == ("Training time, s", "log")
+    assert (loss["layout"]["xaxis"]["title"]["text"], loss["layout"]["yaxis"]["type"]) == ("Training time (s)", "log")
 
 
 def test_a_run_that_waits_for_its_first_step_has_no_chart_and_nothing_to_choose() -> None:

@@ -129,7 +129,7 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
 
 def test_a_run_that_was_copied_here_reads_nothing_outside_the_roots(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "d.jsonl", chats(1))
-    outside = "lies outside the folders that the browser may use"
+    outside = "is outside the folders that the browser may use"
     for is_copied in (False, True):
         run = made("stopped", dataset="/etc/hostname", model_name=str(data.parent))
         if is_copied:
@@ -532,7 +532,7 @@ def test_the_memory_of_a_step_stands_beside_what_was_planned_for_that_step(monke
     shown = {metric.label: metric.value for metric in at.metric}
     assert shown["Planned for step 2"] == "2.00 GiB"
     assert shown["Measured in step 2"] == "1.00 GiB"
-    assert shown["Difference"] == "+100.0 %"
+    assert shown["Difference"] == "+100.0%"
     assert "Planned at most, for the longest rows and with overhead: 4.00 GiB" in texts(at)
     assert asked[0]["batch_size"] == 2, "a resumed run is held against what it was resumed with"
 
@@ -621,8 +621,8 @@ def test_the_gpus_of_a_running_run_are_shown_live_and_what_a_driver_does_not_tel
     shown = [
         (metric.label, metric.value) for metric in at.metric if metric.label in ("Utilization", "Temperature", "Power")
     ]
-    assert shown[:3] == [("Utilization", "40 %"), ("Temperature", "64 °C"), ("Power", "212 W")]
+    assert shown[:3] == [("Utilization", "40%"), ("Temperature", "64 °C"), ("Power", "212 W")]
     assert [value for _, value in shown[3:]] == ["–"] * 3
     captions = [caption.value for caption in at.caption]
     assert any("4.00 GiB by the trainer · 4.00 GiB by others · ┃ planned at most 8.00 GiB" in one for one in captions)
-    assert any("reports neither utilization" in one for one in captions)
+    assert any("reports no utilization" in one for one in captions)

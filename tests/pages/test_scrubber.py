@@ -73,7 +73,7 @@ def test_the_knee_is_the_lowest_rank_that_loses_a_hundredth_of_the_gain_or_what_
     assert curve({1: 2.0, 2: 1.03, 4: 1.005, 8: 1.0}).knee.rank == 4
     assert curve({1: 2.0, 2: 1.03, 4: 1.005, 8: 1.0}, lows={2: -0.001}).knee.rank == 2
     assert curve({1: 1.0, 2: 1.5, 4: 1.0}).knee.rank == 4, "a rank above it is worse"
-    assert "whole rank is in use" in knee_message(curve({1: 2.0, 2: 1.5, 4: 1.0})).text("en")
+    assert "full rank is in use" in knee_message(curve({1: 2.0, 2: 1.5, 4: 1.0})).text("en")
     assert RankCurve.from_json(json.loads(json.dumps(curve({1: 2.0, 2: 1.0}).to_json()))) == curve({1: 2.0, 2: 1.0})
 
 
@@ -151,7 +151,7 @@ def test_the_slider_shows_ranks_energy_and_size_at_once(run: RunStore, torch_pro
     at.select_slider(key="truncate_at_rank").set_value(1.0).run()
     assert not at.exception, at.exception
     small = figures(at)
-    assert (whole["Ranks"], whole["Energy kept"]) == ("8", "100.00 %")
+    assert (whole["Ranks"], whole["Energy kept"]) == ("8", "100.00%")
     assert small["Ranks"] == "1"
     assert float(small["Energy kept"].split()[0]) < 100
     assert small["Size"] != whole["Size"]
@@ -171,7 +171,7 @@ def test_the_loss_is_measured_over_ranks_and_the_knee_is_told(run: RunStore, tor
     said = texts(at)
     assert "rank 8" in said.lower()
     assert "Measured on 16 rows." in said
-    assert "has learned these rows" in said
+    assert "was trained on these rows" in said
     assert "Loss" in figures(at)
     at.select_slider(key="truncate_at_rank").set_value(4.0).run()
     assert not figures(at)["Loss"].startswith("≈")

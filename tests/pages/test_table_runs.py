@@ -100,7 +100,7 @@ def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -
     assert str(good).startswith("✓")
     assert (bad, same) == ("✗ r", "✗ see below")
     assert at.button(key="start_table").disabled
-    assert any("rows with errors: 2" in warning.value for warning in at.warning)
+    assert any("Rows with errors: 2" in warning.value for warning in at.warning)
     said = [caption.value for caption in at.caption]
     assert any(text.startswith("Line 3: ") and "`r`" in text for text in said), said
     assert any(text.startswith("Line 4: ") and "line 2" in text for text in said)
@@ -174,7 +174,7 @@ def test_a_table_of_a_draft_that_is_gone_is_a_sentence(draft: Draft) -> None:
     delete_draft(this_installation().drafts, draft.id)
     at.text_area(key=f"table-{draft.id}").set_value("version\n1\n").run()
     assert not at.exception
-    assert any("There is no draft" in warning.value for warning in at.warning)
+    assert any("does not exist" in warning.value for warning in at.warning)
 
 
 def test_a_tag_of_one_tab_takes_no_table_of_another(draft: Draft) -> None:

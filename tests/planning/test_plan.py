@@ -149,7 +149,7 @@ def test_a_slow_gpu_that_is_enough_is_not_called_faster_than_a_split_with_a_fast
     )
     note = single_is_enough(slow)
     assert note is not None
-    assert note.text("en") == "GPU 0 (T4) alone would fit it: the GPUs of a split work one after the other."
+    assert note.text("en") == "GPU 0 (T4) alone would fit it: in a split, the GPUs work one after another."
 
 
 # ------------------------------------------------------------------------------------------ maps that are given
@@ -158,7 +158,7 @@ def test_a_slow_gpu_that_is_enough_is_not_called_faster_than_a_split_with_a_fast
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model.layers.3": 7}, "places model.layers.3 on 7, which is not among the devices: 0, 1"),
+        ({"model.layers.3": 7}, "places model.layers.3 on 7, which is not one of the devices: 0, 1"),
         ({"model.layers.3": ...}, "no entry for model.layers.3"),
         ({"model.layers.3": ..., "model.layers.3.mlp": 0, "model.layers.3.self_attn": 1}, "splits model.layers.3"),
         ({"lm_head": 1}, "are one tensor"),
@@ -239,7 +239,7 @@ def test_rows_are_padded_on_gpus_that_cannot_do_without_and_the_plan_says_why(
 def test_a_loss_that_must_have_all_logits_is_said_where_that_was_left_open() -> None:
     plan = Planner(source(FACTS), (CPU,)).plan(CONFIG)
     other = replace(plan, profile=replace(plan.profile, taken=replace(plan.profile.taken, loss_type="nll")))
-    sentence = "The logits of all tokens are held"
+    sentence = "The logits of all tokens are kept"
     for asked, found, is_said in (("auto", plan, False), ("auto", other, True), ("nll", other, False)):
         said = [note.text("en") for note in notes(found, with_changes(CONFIG, loss_type=asked))]
         assert any(sentence in note for note in said) is is_said

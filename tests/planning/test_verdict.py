@@ -49,7 +49,7 @@ def test_the_rule(total: int, uncertainty: int, capacity: int, expected: Verdict
 
 def test_the_error_is_a_share_of_the_true_figure_and_the_overhead_may_be_twice_what_is_assumed() -> None:
     held = Breakdown(6 * GIB, 0, 0, 0, 2 * GIB, 0, GIB // 2)
-    assert uncertainty_bytes(held, 0.5, 80 * GIB) == 8 * GIB + GIB // 2, "50 % too low stands for twice as much"
+    assert uncertainty_bytes(held, 0.5, 80 * GIB) == 8 * GIB + GIB // 2, "50% too low stands for twice as much"
     assert uncertainty_bytes(held, 0.2, 8 * GIB) == 2 * GIB + GIB // 2
     assert uncertainty_bytes(held, 0.0, 8 * GIB) == GIB // 2
     assert uncertainty_bytes(held, 0.0, 80 * GIB) == round(LEAST_MARGIN * 80 * GIB)
@@ -147,20 +147,20 @@ def test_of_several_devices_the_one_that_is_most_in_doubt_is_named() -> None:
 
 def test_one_device_is_not_called_the_fullest_and_the_host_is_not_called_a_gpu() -> None:
     (gpu,) = of_words("RTX-4090")
-    assert said(sized(gpu, 0.5)).startswith("It fits: 50 % of what is free on GPU 0 (RTX-4090), ")
+    assert said(sized(gpu, 0.5)).startswith("It fits: 50% of the free memory on GPU 0 (RTX-4090), ")
     host = Target("cpu", "CPU", gpu.total_bytes)
-    assert said(sized(host, 0.5)).startswith("It fits: 50 % of what is free on the CPU (host memory), ")
+    assert said(sized(host, 0.5)).startswith("It fits: 50% of the free memory on the CPU (host memory), ")
     for share in (0.5, 0.98, 1.1):
         assert "显存" not in said(sized(host, share), "zh")
 
 
 def test_a_formula_says_its_measured_error_whatever_it_comes_to() -> None:
     (target,) = of_words("24")
-    assert "a formula and may be 50 % too low" in said(sized(target, 0.6, PROFILE))
+    assert "a formula and may be 50% too low" in said(sized(target, 0.6, PROFILE))
     assert said(sized(target, 0.3, PROFILE)).startswith("It fits: ")
-    assert said(sized(target, 0.3, PROFILE)).endswith("it would still fit if they were 50 % too low.")
+    assert said(sized(target, 0.3, PROFILE)).endswith("it would still fit if they were 50% too low.")
     assert said(sized(target, 1.2, PROFILE)).startswith("It does not fit: ")
-    assert said(sized(target, 1.2, PROFILE)).endswith("may be off by 50 %.")
+    assert said(sized(target, 1.2, PROFILE)).endswith("may be off by 50%.")
     assert "formula" not in "".join(said(sized(target, share)) for share in (0.3, 0.98, 1.2))
 
 

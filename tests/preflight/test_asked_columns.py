@@ -88,14 +88,14 @@ def test_what_is_not_there_is_said(model: Path, tmp_path: Path) -> None:
         (f"run:{run.id}/../../x", "no checkpoint"),
         (f"run:{waiting.id}", "has no adapter yet"),
         ("run:../x", "is not the id of a run"),
-        ("run:20200101-000000-aaaa", "is not there"),
-        (str(tmp_path / "empty"), "holds no adapter"),
+        ("run:20200101-000000-aaaa", "was not found"),
+        (str(tmp_path / "empty"), "contains no adapter"),
         ("/etc", "outside the folders"),
         ("a;b\0;c", "outside the folders"),
     ):
         with pytest.raises(FlightdeckError) as refused:
             asked(words)
-        assert said in str(refused.value) or "holds no adapter" in str(refused.value), words
+        assert said in str(refused.value) or "contains no adapter" in str(refused.value), words
 
 
 def test_adapters_of_two_base_models_are_refused_by_name(model: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_each_device_that_is_tight_or_over_now_is_one_sentence(
     ]
     assert len(found) == said
     if used == 3 and said:
-        assert found == ["A has 21.00 GiB free now. The run is planned to take 20.00 GiB there, and may take up to 2.00 GiB more."]  # fmt: skip
+        assert found == ["A has 21.00 GiB free now. The plan expects 20.00 GiB there, and up to 2.00 GiB more."]  # fmt: skip
 
 
 @pytest.mark.parametrize("attempt", [{}, {"plan": None}, {"plan": {}}])
@@ -66,4 +66,4 @@ def test_the_trainer_of_a_run_that_was_planned_before_logs_it_and_asks_nobody(
     add_start(run, plan={"devices": [device(20, 2)], "verdict": "fits"}, device_uuids=["GPU-a"])
     with caplog.at_level(logging.WARNING):
         start_facts.plan_here(from_here({"model_name": "m"}), run)
-    assert [record.message for record in caplog.records] == ["plan: A has 21.00 GiB free now. The run is planned to take 20.00 GiB there, and may take up to 2.00 GiB more."]  # fmt: skip
+    assert [record.message for record in caplog.records] == ["plan: A has 21.00 GiB free now. The plan expects 20.00 GiB there, and up to 2.00 GiB more."]  # fmt: skip

@@ -25,7 +25,7 @@ def test_a_draft_is_found_again_with_its_text(tmp_path: Path) -> None:
     "draft_id", ["../0123abcd", "0123ABCD", "0123abcd\n", "0123abcd/..", "g" * 8, "0" * 9, "\0" * 8, "０１２３４５６７"]
 )
 def test_what_is_no_id_is_refused(draft_id: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no draft"):
+    with pytest.raises(ConfigError, match="does not exist"):
         open_draft(tmp_path, draft_id)
 
 
@@ -59,5 +59,5 @@ def test_a_draft_that_was_deleted_is_a_sentence_whatever_is_asked_of_it(tmp_path
     shutil.rmtree(draft.path)
     assert draft.launches() == []
     for action in (draft.text, lambda: draft.save("r: 4\n"), lambda: draft.launch_once(0, lambda: "run")):
-        with pytest.raises(ConfigError, match="no draft"):
+        with pytest.raises(ConfigError, match="does not exist"):
             action()

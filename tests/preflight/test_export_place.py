@@ -48,14 +48,14 @@ def sentence(world: World, output: str, to: Any = "adapter", **more: Any) -> str
 @pytest.mark.parametrize("folder", ["runs", "drafts", "bin", "queue", "leases", "data", "chats", "uploaded_adapters", "runs/" + RUN, "RUNS", "Bin/x"])  # fmt: skip
 def test_folders_of_flightdeck_are_refused(world: World, folder: str) -> None:
     for output in (world.installation.workspace / folder, world.installation.workspace / folder / "mine.zip"):
-        assert "is for other files of Flightdeck" in sentence(world, str(output), bound=True)
+        assert "for other files" in sentence(world, str(output), bound=True)
 
 
 def test_models_adapters_and_what_holds_other_places_are_refused(world: World) -> None:
     adapter = world.root / "an-adapter"
     adapter.mkdir()
-    assert "holds a model or an adapter" in sentence(world, str(world.root / "models/m/export"))
-    assert "holds a model or an adapter" in sentence(world, str(world.installation.workspace / "adapters/shop/1/export"))  # fmt: skip
+    assert "contains a model or an adapter" in sentence(world, str(world.root / "models/m/export"))
+    assert "contains a model or an adapter" in sentence(world, str(world.installation.workspace / "adapters/shop/1/export"))  # fmt: skip
     assert "is the adapter's own folder" in sentence(world, str(adapter))
     assert "is the adapter's own folder" in sentence(world, str(adapter / "export.zip"))
     for output in (world.installation.workspace, world.root, world.root / "home", Path("/")):
@@ -64,7 +64,7 @@ def test_models_adapters_and_what_holds_other_places_are_refused(world: World) -
 
 def test_a_browser_stays_below_the_output_roots(world: World) -> None:
     outside = str(world.root / "elsewhere" / "mine")
-    assert "must lie below" in sentence(world, outside, bound=True)
+    assert "must be below" in sentence(world, outside, bound=True)
     assert judged(world, outside).standing == "nothing"
     assert judged(world, str(world.installation.workspace / "exports/mine.zip"), bound=True).is_file
 
@@ -73,8 +73,8 @@ def test_the_forms_of_each_target(world: World) -> None:
     folder = world.root / "elsewhere"
     (folder / "folder.zip").mkdir(parents=True)
     (folder / "file").write_text("mine")
-    assert "is a folder, where a file is to be written" in sentence(world, str(folder / "folder.zip"))
-    assert "is a file, where a folder is to be written" in sentence(world, str(folder / "file"))
+    assert "is a folder, but the export is a file" in sentence(world, str(folder / "folder.zip"))
+    assert "is a file, but the export is a folder" in sentence(world, str(folder / "file"))
     assert "is a file, so nothing can be written below it" in sentence(world, str(folder / "file" / "mine"))
     assert "It takes a file that ends in .gguf" in sentence(world, str(folder / "mine"), "gguf")
     assert "It takes a folder." in sentence(world, str(folder / "mine.zip"), "merged")
@@ -151,6 +151,6 @@ def test_whatever_is_named_nothing_of_anybody_is_lost(world: World, bound: bool)
 
 def test_too_little_room_is_a_sentence_with_figures() -> None:
     room = ExportRoom(needed_bytes=3 * 2**30, free_bytes=2**30, folder=Path("/data"))
-    with pytest.raises(DiskFullError, match=r"^This export takes 3\.06 GiB and /data has 1\.00 GiB free\. Free some space, or choose another place\.$"):  # fmt: skip
+    with pytest.raises(DiskFullError, match=r"^This export needs 3\.06 GiB, but /data has only 1\.00 GiB free\. Free some space, or choose another place\.$"):  # fmt: skip
         room.refuse_too_little()
     ExportRoom(2**20, 2**30, Path("/data")).refuse_too_little()

@@ -155,7 +155,7 @@ def test_a_launch_that_raised_can_be_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("draft_id", ["..", "zz", "0123abcd", "a/b", ""])
 def test_a_draft_that_is_none_is_a_sentence(draft_id: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no draft"):
+    with pytest.raises(ConfigError, match="does not exist"):
         open_draft(tmp_path, draft_id)
 
 

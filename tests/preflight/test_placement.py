@@ -117,7 +117,7 @@ def test_what_would_help_a_map_of_the_config_is_counted_on_it_and_a_new_map_come
 
 
 def test_a_map_with_a_gpu_that_is_gone_is_refused_with_the_devices_that_are_there(start: Start) -> None:
-    with pytest.raises(PlanError, match=r"places .* on 2, which is not among the devices: 0, 1"):
+    with pytest.raises(PlanError, match=r"places .* on 2, which is not one of the devices: 0, 1"):
         start("24,24", device_map={"model": 2, "lm_head": 2})
 
 
@@ -148,7 +148,7 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     vanishes = f"describe(description_file(dict(os.environ)), {one!r})"
     before, _, sentence, placed = result_of(f"({start}, {vanishes}, refused(), {anew})", environment, imports)
     assert before == "single"
-    assert "on 1, which is not among the devices: 0" in sentence
+    assert "on 1, which is not one of the devices: 0" in sentence
     assert set(placed.values()) == {0}
 
 

@@ -34,7 +34,7 @@ def test_a_checkpoint_whose_packages_are_missing_is_planned_and_says_so(monkeypa
     monkeypatch.setattr(planning, "missing_for", lambda quantized: ("gptqmodel>=7.0.0", "optimum>=1.24.0"))
     assert said(quant_method="gptq", bits=4) == [
         "The model's weights are quantized (gptq); loading them needs packages that are not installed here: gptqmodel>=7.0.0, optimum>=1.24.0.",
-        "Weights packed by gptq are counted to the byte, but its layers were never run here: the rest may be off by 10 %.",
+        "Weights packed by gptq are counted to the byte, but its layers were never run here: the rest may be off by 10%.",
     ]
     monkeypatch.setattr(planning, "missing_for", lambda quantized: ("bitsandbytes>=0.46.1",))
     assert said(**BNB) == [
@@ -44,7 +44,7 @@ def test_a_checkpoint_whose_packages_are_missing_is_planned_and_says_so(monkeypa
 
 def test_a_checkpoint_that_is_unpacked_says_why_it_is_so_large() -> None:
     assert said(quant_method="fp8") == [
-        "The model's weights are quantized (fp8). They are unpacked for training, and take as much memory as whole ones."
+        "The model's weights are quantized (fp8). They are unpacked for training, and take as much memory as full weights."
     ]
     assert (said(**BNB), of_checkpoint(LLAMA)) == ([], [])
     assert Quantized("fp8").treatment == "expanded"
@@ -56,7 +56,7 @@ def test_the_notes_of_a_checkpoint_stand_beside_its_plan() -> None:
     known = Planner(source(LLAMA), planner.targets)
     plan = known.plan(CONFIG)
     text = plan_text(plan, CONFIG, message, figures(known, CONFIG, plan, Conditions()))
-    assert "take as much memory as whole ones" in text
+    assert "take as much memory as full weights" in text
 
 
 def test_figures_that_cannot_be_are_refused_before_anything_is_traced() -> None:
@@ -73,7 +73,7 @@ def test_figures_that_cannot_be_are_refused_before_anything_is_traced() -> None:
 def test_an_optimizer_without_figures_of_its_own_is_named(optim: str, is_said: bool) -> None:
     config = CONFIG.model_copy(update={"optim": optim})
     plan = Planner(source(LLAMA), of_words("24")).plan(config)
-    sentence = f"The optimizer `{optim}` is not known here; AdamW's states stand in for its own."
+    sentence = f"The optimizer `{optim}` is not known here, so the states of AdamW are assumed."
     assert (sentence in [note.text("en") for note in notes(plan, config)]) is is_said
 
 
@@ -91,8 +91,8 @@ def test_everything_on_the_cpu_is_planned_there_whatever_gpus_are_named() -> Non
     assert (len(planner.targets), message) == (2, None)
 
 
-BALANCED = "To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to GPU 0 (24 GiB)."
-ANOTHER_GOAL = "To train with this placement take the map that `--json` prints as the config's `device_map`."
+BALANCED = "To train with this placement, set `use_balanced_device_map: true`; without it, the whole model goes to GPU 0 (24 GiB)."
+ANOTHER_GOAL = "To train with this placement, use the map that `--json` prints as the config's `device_map`."
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
     with pytest.raises(DataError, match="There is no data set"):
         resume_from_here(run, places, no_trace)
     (tmp_path / "d.jsonl").mkdir()
-    with pytest.raises(DataError, match="holds no file of rows"):
+    with pytest.raises(DataError, match="contains no data files"):
         resume_from_here(run, places, no_trace)
     assert run.state().state == "failed"
 
@@ -335,7 +335,7 @@ def test_a_run_goes_on_from_the_checkpoint_that_is_named(run: RunStore, places: 
     (run.checkpoints / "checkpoint-5" / "optimizer.pt").write_bytes(b"damaged")
     end_run(run, "finished")
     for step in (5, 7):
-        with pytest.raises(RunError, match=f"no complete checkpoint of step {step}. It has: 5, 10, 15."):
+        with pytest.raises(RunError, match=f"no complete checkpoint at step {step}. It has: 5, 10, 15."):
             resume_from_here(run, places, no_trace, from_step=step)
     resume_from_here(run, places, no_trace, {"learning_rate": 5e-5}, from_step=10)
     assert attempt_of(run)["resume_from"] == "checkpoint-10"

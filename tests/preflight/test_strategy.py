@@ -135,7 +135,7 @@ def test_gpus_that_a_run_holds_are_left_to_it_where_others_are_free(tmp_path: Pa
     assert shown(whole).split(",") == ALL, "it waits for those that it needs"
     (last,) = result_of(f"attempts({each[:1]!r}, held=['GPU-a', 'GPU-b', 'GPU-c'])", environment, IMPORTS)
     assert (last["strategy"], shown(last)) == ("single", "GPU-d")
-    assert "runs hold the others" in json.dumps(last["strategy_note"])
+    assert "other runs are using the rest" in json.dumps(last["strategy_note"])
 
 
 def test_a_full_first_gpu_or_one_that_is_too_small_is_gone_around(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_cannot_be_started_in_several_processes_is_a_blocker_with_a_fix(tmp
     more = [one for one in found if one[1] == "num_processes"]
     assert more == [(
         "more_processes_than_gpus", "num_processes",
-        "`num_processes` is 8, but this machine shows 4 GPUs; each process needs one.",
+        "`num_processes` is 8, but only 4 GPUs are visible; each process needs one.",
         [{"num_processes": 4}, {"num_processes": None}],
     )]  # fmt: skip
     (one,) = result_of(

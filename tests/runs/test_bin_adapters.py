@@ -113,6 +113,6 @@ def test_a_bin_that_is_a_link_is_said_and_not_emptied(world: World) -> None:
 
 def test_of_what_was_published_outside_the_output_roots_only_a_person_may_put_it_back(world: World) -> None:
     entry = binned(world, PLACE | {"output_dir": str(world.root / "elsewhere")})
-    with pytest.raises(PublicationError, match="`output_dir` must lie below"):
+    with pytest.raises(PublicationError, match="`output_dir` must be below"):
         AdapterBin(world.installation).restore(entry)
     assert AdapterBin(world.installation).list()[0].path.is_dir()

@@ -137,7 +137,7 @@ def test_a_run_that_was_deleted_under_our_hands_is_a_sentence_or_empty(run: RunS
     )
     assert run.state().state == "lost"
     for action in (run.read_record, lambda: request_stop(run), lambda: open_run(tmp_path, run.id)):
-        with pytest.raises(RunError, match="not there"):
+        with pytest.raises(RunError, match="not found"):
             action()
     assert list_runs(tmp_path) == []
 

@@ -245,8 +245,8 @@ def test_the_parent_of_trainings_names_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("", "not whole"), (json.dumps(state(3))[:100], "not whole"), ("{'a': 1}", "not whole"), ("[1, 2]", "no JSON object"),
-        ("null", "no JSON object"), ("[" * 100_000, "not whole"), ('{"global_step": ' + "9" * 5000 + "}", "not whole"),
+        ("", "not complete"), (json.dumps(state(3))[:100], "not complete"), ("{'a': 1}", "not complete"), ("[1, 2]", "no JSON object"),
+        ("null", "no JSON object"), ("[" * 100_000, "not complete"), ('{"global_step": ' + "9" * 5000 + "}", "not complete"),
     ],
 )  # fmt: skip
 def test_json_that_is_none_or_half_is_one_sentence(text: str, word: str, tmp_path: Path) -> None:
@@ -260,14 +260,14 @@ def test_json_that_is_none_or_half_is_one_sentence(text: str, word: str, tmp_pat
 
 def test_bytes_that_are_no_text_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "trainer_state.json").write_bytes(b'\xff\xfe\x00{"a"')
-    assert "not whole" in refused(tmp_path)
+    assert "not complete" in refused(tmp_path)
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     for name in ("trainer_state.json", "trainer_log.jsonl"):
         with (tmp_path / name).open("wb") as file:
             file.truncate(MOST_BYTES + 1)
-        assert f"{name} has more than 32.00 MiB" in refused(tmp_path)
+        assert f"{name} is larger than 32.00 MiB" in refused(tmp_path)
         (tmp_path / name).unlink()
 
 
@@ -325,7 +325,7 @@ def test_a_run_of_a_newer_version_or_half_a_copy_is_one_sentence(tmp_path: Path)
     run.run_json.write_text('{"format": 99}')
     assert "newer version" in refused(run.path)
     run.run_json.write_text('{"format": 1, "con')
-    assert "not whole" in refused(run.path)
+    assert "not complete" in refused(run.path)
 
 
 # ------------------------------------------------------------------------------------------ anything at all
@@ -449,5 +449,5 @@ def test_a_large_state_is_read_once_by_another_process(tmp_path: Path, monkeypat
     assert log.stat().st_size < INLINE_BYTES
     assert len(calls) == 1
     (tmp_path / "trainer_state.json").write_text('{"a": "' + "x" * INLINE_BYTES)
-    assert any("not whole JSON" in problem.text("en") for problem in open_folder(tmp_path).problems)
+    assert any("not complete JSON" in problem.text("en") for problem in open_folder(tmp_path).problems)
     assert len(calls) == 2

@@ -204,7 +204,7 @@ def test_a_deleted_run_comes_back_whole_and_an_emptied_bin_is_empty(tmp_path: Pa
     place.delete(RunStore(tmp_path / "runs/a"))
     assert place.empty() == 1
     assert place.list() == []
-    with pytest.raises(RunError, match="no run a in the trash"):
+    with pytest.raises(RunError, match="Run a is not in the trash"):
         place.restore("a")
 
 
@@ -222,7 +222,7 @@ def test_a_run_is_put_back_whole_or_deleted_whole_while_the_bin_is_emptied(
         return found
 
     def too_late(path: Path) -> None:
-        with pytest.raises(RunError, match="no run b in the trash"):
+        with pytest.raises(RunError, match="Run b is not in the trash"):
             place.restore("b")
         assert listed(place) == []
         raise KeyboardInterrupt
@@ -273,7 +273,7 @@ def test_a_run_is_deleted_or_resumed_and_never_both(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(RunStore, "state", while_another_resumes_it)
     place.delete(run)
     other.join()
-    assert "is not there" in refused[0]
+    assert "was not found" in refused[0]
     supervise(run, this_installation())
     assert not run.path.exists(), "a supervisor that comes too late makes nothing anew"
     assert place.restore("a").state().state == "failed"

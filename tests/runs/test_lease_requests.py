@@ -42,7 +42,7 @@ def test_a_run_that_waits_is_asked_for_until_it_waits_no_more(make: Make, tmp_pa
     assert is_wanted(tried, GPU) == run.id
     assert is_wanted(tried, "GPU-other") is None
     said = [message.text("en") for message in waiting_messages(waiting_for(run, tmp_path))]
-    assert "A model that is being tried has its device, and makes room for it now." in said
+    assert "A model on the Try page is using its device and is making room now." in said
     assert not any("chats" in sentence for sentence in said)
     request_stop(run)
     until(lambda: is_wanted(tried, GPU) is None, "a cancelled run wants nothing")

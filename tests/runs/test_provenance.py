@@ -179,5 +179,5 @@ def test_what_another_hand_has_written_leaves_it_open(key: str, value: Any, run:
 
 def test_a_run_without_its_config_is_a_sentence(run: RunStore) -> None:
     run.run_json.write_text(json.dumps(record_of(run) | {"config": None}))
-    with pytest.raises(RunError, match="holds no config"):
+    with pytest.raises(RunError, match="has no config"):
         reproduction(run)

@@ -306,7 +306,7 @@ def test_the_command_of_a_run_that_was_copied_while_it_waited_is_not_started_by_
     assert queue_processes(tmp_path) == []
     assert entries(tmp_path) == []
     (sentence,) = waiting_messages(waiting_for(run, tmp_path))
-    assert "queued on another machine and copied here, so it does not start by itself" in sentence.text("en")
+    assert "queued on another machine and copied here, so it does not start automatically" in sentence.text("en")
     request_stop(run)
     assert run.state().state == "stopped", "from here on it can be resumed"
     assert not (tmp_path / "started").exists()

@@ -146,7 +146,7 @@ def test_runs_are_listed_newest_first_and_a_deleted_one_is_a_sentence(tmp_path: 
     assert [run.id for run in list_runs(tmp_path)] == ["20260102-000000-aaaa", "20260101-000000-aaaa"]
     run = list_runs(tmp_path)[0]
     shutil.rmtree(run.path)
-    with pytest.raises(RunError, match="not there"):
+    with pytest.raises(RunError, match="not found"):
         record_of(run)
     assert list_runs(tmp_path / "none") == []
 

@@ -57,7 +57,7 @@ def test_a_fresh_process_has_the_logits_of_the_training(tiny_model: Path, worksp
     (run,) = list_runs(workspace / "runs")
     result = good(run.adapter, "adapter", tmp_path / "out" / "mine.zip", of_run=run.id)
     assert result.is_proved
-    assert proof(result, "tensors") == (True, "The weights are those of the adapter, byte for byte.")
+    assert proof(result, "tensors") == (True, "The weights are identical to the adapter's, byte for byte.")
     passed, said = proof(result, "loads")
     assert passed
     assert "14 LoRA layers" in said
@@ -113,7 +113,7 @@ def test_another_type_of_weights_is_said(tmp_path: Path) -> None:
     made_adapter(tmp_path / "a", unloadable(tmp_path / "base"))
     result = good(tmp_path / "a", "adapter", tmp_path / "out", dtype="bf16")
     assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "adapter_model.safetensors").values()} == {torch.bfloat16}  # fmt: skip
-    assert proof(result, "tensors") == (True, "The weights were rounded to bf16; the ranks are as they were.")
+    assert proof(result, "tensors") == (True, "The weights were rounded to bf16; the ranks are unchanged.")
 
 
 def test_the_same_files_make_the_same_archive(tmp_path: Path) -> None:

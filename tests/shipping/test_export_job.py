@@ -30,16 +30,19 @@ def test_truncated_on_the_way(to: str, tmp_path: Path) -> None:
         tensors = load_file(tmp_path / "out/a/adapter_model.safetensors")
         assert {tensor.shape[0] for name, tensor in tensors.items() if ".lora_A." in name} == {2}
         assert "rank 2: 21 layers" in (tmp_path / "out/a/README.md").read_text("utf-8")
-        assert proof(result, "tensors") == (True, "The weights are those of the truncated adapter, byte for byte.")
+        assert proof(result, "tensors") == (
+            True,
+            "The weights are identical to the truncated adapter's, byte for byte.",
+        )
 
 
 def test_what_truncating_has_changed_is_not_said_to_be_as_it_was(tmp_path: Path) -> None:
     made_adapter(tmp_path / "a", unloadable(tmp_path / "base"), r=4)
     rounded = good(tmp_path / "a", "adapter", tmp_path / "rounded", rank=2, dtype="bf16")
-    said = "The weights were rounded to bf16 after truncating; the ranks are those of the truncated adapter."
+    said = "The weights were rounded to bf16 after truncating; the ranks match the truncated adapter."
     assert proof(rounded, "tensors") == (True, said)
     unchanged = good(tmp_path / "a", "adapter", tmp_path / "unchanged", rank=4)
-    assert proof(unchanged, "tensors") == (True, "The weights are those of the adapter, byte for byte.")
+    assert proof(unchanged, "tensors") == (True, "The weights are identical to the adapter's, byte for byte.")
 
 
 def test_merged_with_its_card_and_marked_as_ours(tmp_path: Path) -> None:
@@ -61,11 +64,13 @@ def test_a_browsers_export_reads_no_base_model_outside_of_its_roots(tmp_path: Pa
     made_adapter(tmp_path / "a", base)
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tmp_path / "a"))
     place = this_installation().workspace / "out"
-    assert "is not where the browser may look for it" in refused(tmp_path / "a", "merged", place / "m", bound=True)
+    assert "is outside the folders that the browser may use" in refused(
+        tmp_path / "a", "merged", place / "m", bound=True
+    )
     assert "is not on this machine" in refused(tmp_path / "a", "gguf", place / "a.gguf", bound=True)
     result = good(tmp_path / "a", "adapter", place / "a", bound=True)
     assert proof(result, "loads") == (None, "Not loaded: the base model is not on this machine.")
-    assert "must lie below" in refused(tmp_path / "a", "adapter", tmp_path / "elsewhere", bound=True)
+    assert "must be below" in refused(tmp_path / "a", "adapter", tmp_path / "elsewhere", bound=True)
 
 
 def test_a_link_in_the_runs_folder_is_not_followed(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_run_whose_time_is_over_saves_stops_and_can_be_resumed(config: Make, w
     state = folder.state()
     assert (state.state, state.cause, state.step) == ("stopped", "max_time", 1)
     assert state.message is not None
-    assert "goes on after step 1" in state.message.text("en")
+    assert "to continue after step 1" in state.message.text("en")
     assert not folder.adapter.exists()
     resumed(folder, {"max_time": None})
     assert (folder.state().state, folder.state().cause) == ("finished", None)

@@ -311,4 +311,4 @@ def test_a_port_in_use_is_said(config: Make, workspace: Path) -> None:
         agent = forked(one)
         agent.join(START_S)
     wait_for_nothing_left(one)
-    assert str(one.state().message) == f"Port {port} is in use on this machine. Choose another port, and give it to every machine."  # fmt: skip
+    assert str(one.state().message) == f"Port {port} is in use on this machine. Choose another port, and use it on every machine."  # fmt: skip

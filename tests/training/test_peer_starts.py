@@ -73,7 +73,7 @@ def test_a_launched_run_is_trained_by_both_and_each_log_is_reached(
         assert told["path"] == row["log"] == str(run.peer_log(row["rank"]))
         assert "stage training took" in told["text"]
     assert main(["runs", "show", run.id, "--log", "2", "--lang", "en"]) != 0
-    assert "no log of process 2. It has those of: 0, 1." in capsys.readouterr().err
+    assert "no log of process 2. It has logs of: 0, 1." in capsys.readouterr().err
     assert main(["runs", "show", run.id, "--lang", "en"]) == 0
     assert str(run.peer_log(1)) in capsys.readouterr().out
     assert run.train_log.read_text().count("stage loading took") == 1, "the others have logs of their own"

@@ -128,7 +128,7 @@ def test_another_number_may_go_on_and_says_so(trained: Trained) -> None:
     for one, before, now in ((by_two, "1 process", "2 processes"), (run, "2 processes", "1 process")):
         said = one.read_attempt().resume_note
         assert said is not None
-        assert said.text("en").startswith(f"The checkpoint was written by {before}, and the run goes on with {now}: ")
+        assert said.text("en").startswith(f"The checkpoint was written by {before}, but the run continues with {now}: ")
         assert said.text("en") in one.train_log.read_text()
         assert [row["step"] for row in points_of(one)] == [row["step"] for row in points_of(trained.runs["dropped"])]
 

@@ -89,7 +89,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(
         assert found
         set_status(folder, state="running", **{role: found.to_json()})
         for train in (lambda: train_in_folder(folder), lambda: train_demo(this_installation(), folder.path)):
-            with pytest.raises(RunError, match=f"being trained by process {other.pid}"):
+            with pytest.raises(RunError, match=f"Process {other.pid} is training"):
                 train()
         assert main(["train", "no.yaml", "--run-dir", str(folder.path)]) != 0
         assert f"process {other.pid}" in capsys.readouterr().err

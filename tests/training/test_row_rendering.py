@@ -57,7 +57,7 @@ def test_pieces_are_the_whole_text_with_what_is_trained_special_and_cut(
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"max_length": 5}, "its answer begins behind the cut"), ({"max_length": 5, "truncation": "drop"}, "is left out")],
+    [({"max_length": 5}, "its answer begins after the cut"), ({"max_length": 5, "truncation": "drop"}, "is left out")],
 )
 def test_a_row_that_is_not_trained_on_says_why(
     change: dict[str, Any], words: str, question: DataQuestion, places: Installation

@@ -326,7 +326,7 @@ def test_a_strict_mismatch_stops_before_the_first_step(
 BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], type[FlightdeckError], str]] = {
     "no such model": (lambda _: {"model_name": "/nowhere/model"}, ConfigError, "/nowhere/model"),
     "not in the cache": (lambda _: {"model_name": "someone/some-model"}, ConfigError, "flightdeck download someone/some-model"),
-    "no tokenizer": (lambda tmp: {"model_name": str(make_model(tmp / "m", tokenizer=False))}, ConfigError, "holds no tokenizer"),
+    "no tokenizer": (lambda tmp: {"model_name": str(make_model(tmp / "m", tokenizer=False))}, ConfigError, "has no tokenizer"),
     "no chat template": (lambda tmp: {"model_name": str(make_model(tmp / "m", chat_template=False))}, ConfigError, "chat template"),
     "no data": (lambda tmp: {"dataset": str(tmp / "none.jsonl")}, DataError, "none.jsonl"),
     "no dataset key": (lambda _: {"dataset": ...}, ConfigError, "dataset"),

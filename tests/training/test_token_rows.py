@@ -65,7 +65,7 @@ def test_a_row_that_teaches_nothing_is_left_out_of_a_small_set_and_followed_by_t
     later = rows_of(rows, is_lazy=True)
     assert later.__getitems__([0, 1, 2, 3]) == [before[0], before[3], before[3], before[3]]
     assert rows_of([*pairs(1), TOO_LONG], is_lazy=True)[1] == rows_of(pairs(1), is_lazy=True)[0], "from the beginning"
-    with pytest.raises(DataError, match="nothing is left to learn"):
+    with pytest.raises(DataError, match="nothing left to learn"):
         rows_of([TOO_LONG, TOO_LONG], is_lazy=True)[0]
 
 

@@ -170,4 +170,4 @@ def test_where_none_before_is_good_the_run_begins_again_and_says_so(
     assert attempt_of(stopped)["from_step"] == 0
     assert adapter_bytes(stopped) == adapter_bytes(run(workspace, config(**VALUES)))
     assert main(["runs", "show", stopped.id, "--lang", "en"]) == 0
-    assert "began again at its first step" in capfd.readouterr().out
+    assert "started again from the first step" in capfd.readouterr().out

@@ -79,8 +79,8 @@ def test_of_a_run_the_worse_of_memory_and_file_decides() -> None:
         (report(layers=[record()] * 2, compared="headers"), "2 of 2 LoRA layers have the expected rank. Every tensor of the file has its place in the base model."),
         (report(layers=[record(), record("v", "not_targeted")]), "1 of 2 LoRA layers has the expected rank. 1 is not targeted by the config."),
         (report(warnings=["base_not_compared"]), "Ranks OK, not compared with a base model. 1 of 1 LoRA layer has the expected rank."),
-        (report(warnings=["unmatched_target", "merged"]), "1 of 1 LoRA layer has the expected rank. 1 warning needs a look."),
-        (report(warnings=["base_not_compared", "unmatched_target", "wrong_scaling"]), "Ranks OK, not compared with a base model. 1 of 1 LoRA layer has the expected rank. 2 warnings need a look."),
+        (report(warnings=["unmatched_target", "merged"]), "1 of 1 LoRA layer has the expected rank. 1 warning needs your attention."),
+        (report(warnings=["base_not_compared", "unmatched_target", "wrong_scaling"]), "Ranks OK, not compared with a base model. 1 of 1 LoRA layer has the expected rank. 2 warnings need your attention."),
     ],
 )  # fmt: skip
 def test_what_is_ok_says_how_far_that_goes(found: RankReport, said: str) -> None:

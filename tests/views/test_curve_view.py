@@ -44,7 +44,7 @@ def test_over_steps_an_axis_ends_where_the_training_does_once_that_is_near(
 
 @pytest.mark.parametrize(
     ("seconds", "title", "end"),
-    [(1.0, "Training time, s", 100), (5.0, "Training time, min", 10), (100.0, "Training time, h", 3)],
+    [(1.0, "Training time (s)", 100), (5.0, "Training time (min)", 10), (100.0, "Training time (h)", 3)],
 )
 def test_a_long_training_is_shown_in_minutes_or_hours(seconds: float, title: str, end: float) -> None:
     scale = scale_of([run_of(101, seconds)], "time")

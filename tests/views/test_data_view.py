@@ -100,8 +100,8 @@ def test_findings_name_rows_and_weigh_most_first() -> None:
     assert found[0].fix == {"max_length": 300}
     sampled = REPORT.but(counts=COUNTS.but(is_estimate=True))
     _, first, *_, last = data_findings(config(), Facts(data_reports={"d.jsonl": sampled}))
-    assert "(of the 10 rows looked at; row 9)" in first.message.text("en")
-    assert "looked at" not in last.message.text("en"), "duplicates are counted over all rows"
+    assert "(of the 10 rows checked; row 9)" in first.message.text("en")
+    assert "rows checked" not in last.message.text("en"), "duplicates are counted over all rows"
 
 
 def test_nothing_is_said_of_another_cut_and_no_longer_row_is_offered_than_the_model_takes() -> None:

@@ -25,12 +25,12 @@ from tests.views.evaluated import RESULT, column
 def test_the_headline_has_loss_and_right_answers_before_and_after() -> None:
     with use_language("en"):
         assert [message.text() for message in headline(RESULT)] == [
-            "Loss 2.31 → 0.45 (−1.86, 95 % interval −1.9 to −1.8)",
+            "Loss 2.31 → 0.45 (−1.86, 95% interval −1.9 to −1.8)",
             "Right answers 2 → 18 of 20 questions",
         ]
         two = RESULT.but(columns=[*RESULT.columns, column("worse", 3.0, 0, 0.69)])
         assert [message.text() for message in headline(two)][2] == (
-            "worse: Loss 2.31 → 3 (+0.69, 95 % interval +0.65 to +0.75)"
+            "worse: Loss 2.31 → 3 (+0.69, 95% interval +0.65 to +0.75)"
         )
         assert headline(RESULT.but(columns=RESULT.columns[:1]))[0].text() == "Loss 2.31"
         assert headline(RESULT.but(columns=[])) == []
@@ -54,7 +54,7 @@ def test_a_row_is_coloured_only_where_the_interval_leaves_no_doubt() -> None:
     with use_language("en"):
         head, base, mine, *_ = table.lines()
     assert head == ["Model", "Loss", "Change", "Perplexity", "Right tokens", "Contains the answer", "Exact answer"]
-    assert base == ["base", "2.31 (2.21 … 2.41)", "–", "10", "50.0 %", "2 / 20", "1 / 20"]
+    assert base == ["base", "2.31 (2.21 … 2.41)", "–", "10", "50.0%", "2 / 20", "1 / 20"]
     assert mine[2] == "−1.86 (−1.9 … −1.8)"
 
 

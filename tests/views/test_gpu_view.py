@@ -55,11 +55,11 @@ def test_more_than_planned_is_said_and_no_bar_is_longer_than_the_gpu() -> None:
 def test_figures_have_their_past_and_a_dash_where_the_driver_is_silent() -> None:
     past = [Reading(float(at), replace(GPU, utilization=at / 10)) for at in range(3)]
     busy, warm, power = figures_of([*past, Reading(3.0, GPU)])
-    assert [str(one.text) for one in (busy, warm, power)] == ["87 %", "64 °C", "212 of 350 W"]
+    assert [str(one.text) for one in (busy, warm, power)] == ["87%", "64 °C", "212 of 350 W"]
     assert busy.past == [0, 10, 20, 87]
     silent = replace(GPU, temperature_c=None, power_limit_w=None)
     busy, warm, power = figures_of([Reading(0.0, silent)])
-    assert [one.text for one in (busy, warm, power)] == ["87 %", "–", "212 W"]
+    assert [one.text for one in (busy, warm, power)] == ["87%", "–", "212 W"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_figures_have_their_past_and_a_dash_where_the_driver_is_silent() -> None
         ({"power_w": None, "temperature_c": None}, "Not reported by this GPU's driver: Temperature and Power."),
         (
             {"power_w": None, "temperature_c": None, "utilization": None},
-            "This GPU's driver reports neither utilization nor temperature nor power.",
+            "This GPU's driver reports no utilization, temperature or power.",
         ),
     ],
 )

@@ -37,7 +37,7 @@ def said(parts: list[Message]) -> list[str]:
 
 def test_how_far_a_run_is_is_said_once_for_pages_and_commands() -> None:
     going = RunState("running", step=12, total_steps=51, eta_s=125.0)
-    assert said(progress_parts(going, {})) == ["Step 12 of 51", "23 %", "2 min 5 s left"]
+    assert said(progress_parts(going, {})) == ["Step 12 of 51", "23%", "2 min 5 s left"]
     ended = RunState("stopped", step=12, total_steps=51, eta_s=9.0, started_at=100.0, ended_at=160.0)
     assert said(progress_parts(ended, {}, [5, 10])) == ["Step 12 of 51", "took 1 min 0 s", "last checkpoint at step 10"]
     assert progress_parts(RunState("starting"), {}) == []

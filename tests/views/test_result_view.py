@@ -84,8 +84,8 @@ def test_ranks_are_said_in_a_line(ranks: list[int], said: str) -> None:
 
 def test_the_browsers_tab_says_how_far_a_run_is() -> None:
     record = RunRecord(name="mine", config={})
-    assert tab_title(record, RunState("running", step=21, total_steps=50)) == "42 % · mine"
-    assert tab_title(record, RunState("running", step=999, total_steps=1000)) == "99 % · mine"
+    assert tab_title(record, RunState("running", step=21, total_steps=50)) == "42% · mine"
+    assert tab_title(record, RunState("running", step=999, total_steps=1000)) == "99% · mine"
     answering = RunState("running", stage="answering", step=50, total_steps=50, fraction=0.6)
-    assert tab_title(record, answering) == "60 % · mine"
+    assert tab_title(record, answering) == "60% · mine"
     assert tab_title(record, RunState("finished", step=50, total_steps=50)) == "mine"

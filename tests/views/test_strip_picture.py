@@ -44,7 +44,7 @@ def test_it_says_what_the_plan_says_and_numbers_the_blocks(theme: str, language:
 def test_what_does_not_fit_is_told_by_a_sign_and_in_words() -> None:
     said = texts(strip_svg(plan_on("1,1"), "org/model", "en"))
     assert "✗" in said
-    assert any("GiB over what is free there" in line for line in said)
+    assert any("GiB over its free memory" in line for line in said)
     assert any("⚠" in line and "over" in line for line in said)
 
 

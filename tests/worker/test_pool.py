@@ -83,7 +83,7 @@ def test_there_are_never_more_processes_than_allowed_and_what_waits_comes_in_its
     waiting = [client.submit(f"question {number}", {}) for number in range(3)]
     assert len(client.pids) == MOST["tracer"]
     client.cancel(waiting[1])
-    assert str(waiting[1].error) == "The request was dropped."
+    assert str(waiting[1].error) == "The request was cancelled."
     client.cancel(slow[0])
     assert waiting[0].done.wait(30)
     assert waiting[2].done.wait(30)

@@ -60,9 +60,9 @@ from lora_backend.config.foreign.writing import (
 from lora_backend.i18n import N_
 
 IS = N_("`{target}` is {ours}.")
-ONCE_AN_EPOCH = N_("Once an epoch: `{target}` is {ours}.")
+ONCE_AN_EPOCH = N_("Once per epoch: `{target}` is {ours}.")
 NOT_SO_OFTEN = N_(
-    "`{target}` is {ours}: once an epoch, not {times} times, because the file does not say how many steps an epoch has."
+    "`{target}` is {ours}: once per epoch, not {times} times, because the file does not say how many steps an epoch has."
 )
 OFFLOADED = N_("`{target}` is {ours}; nothing is moved to host memory here.")
 LINEAR = N_("`{target}` is {ours}.")
@@ -73,7 +73,7 @@ def _attention(word: str) -> Rule:
         return (
             translated("attn_implementation", word, IS)
             if is_on(source.get(key))
-            else nothing(N_("Off: nothing to carry."))
+            else nothing(N_("Off: nothing to carry over."))
         )
 
     return Rule(apply, ("attn_implementation",), IS)
@@ -82,19 +82,19 @@ def _attention(word: str) -> Rule:
 def _linear(source: Source, key: str) -> Carried:
     if is_on(source.get(key)):
         return translated("target_modules", "all-linear", LINEAR)
-    return nothing(N_("Off: nothing to carry.")) if source.get("lora_target_modules") else lost(NO_TARGETS)
+    return nothing(N_("Off: nothing to carry over.")) if source.get("lora_target_modules") else lost(NO_TARGETS)
 
 
 def _modules(source: Source, key: str) -> Carried:
     if is_on(source.get("lora_target_linear")):  # axolotl adds the two together, and all is all
-        return nothing(N_("`{key}` is set as well, and wins."), key="lora_target_linear")
+        return nothing(N_("`{key}` is also set and takes precedence."), key="lora_target_linear")
     return targets(all_words=("all-linear",), is_expression=True).apply(source, key)
 
 
 def _evals_per_epoch(source: Source, key: str) -> Carried:
     times = number(source.get(key))
     if is_off(source.get(key)) or is_off(source.get("val_set_size")):
-        return nothing(N_("No rows are held out, or none are asked for: nothing is evaluated."))
+        return nothing(N_("No rows are held out, or no evaluation is asked for, so nothing is evaluated."))
     if times == 1:
         return translated("eval_strategy", "epoch", ONCE_AN_EPOCH)
     return translated("eval_strategy", "epoch", NOT_SO_OFTEN, times=source.get(key))
@@ -102,7 +102,7 @@ def _evals_per_epoch(source: Source, key: str) -> Carried:
 
 def _eval_strategy(source: Source, key: str) -> Carried:
     if source.get("evals_per_epoch"):  # its steps are made of that
-        return nothing(N_("`{key}` is set as well, and wins."), key="evals_per_epoch")
+        return nothing(N_("`{key}` is also set and takes precedence."), key="evals_per_epoch")
     return take("eval_strategy").apply(source, key)
 
 
@@ -198,9 +198,7 @@ TOOL = Tool(
     defaults=_defaults,
 )
 FILE_NAME = "axolotl.yaml"
-CHATS = N_(
-    "The file could not be opened. It is written as `type: chat_template`, which is right for rows of `messages` only."
-)
+CHATS = N_("The file could not be opened. It is written as `type: chat_template`, which only fits rows of `messages`.")
 
 
 NOT_KNOWN = N_("axolotl has no key for it.")
@@ -217,12 +215,12 @@ def _dataset(out: Written, key: str) -> None:
     if path is None:
         out.carry(key)
     elif not path.lower().endswith((".jsonl", ".json")):
-        out.drop(key, N_("axolotl tells files by their ending; name it .jsonl."))
+        out.drop(key, N_("axolotl recognizes files by their extension; name it .jsonl."))
     elif out.row_format not in (None, "messages", "prompt_completion") or out["data_columns"]:
         out.drop(
             key,
             N_(
-                "axolotl writes rows of this form in another way; keep them as `messages`, or as `prompt` and `completion`."
+                "axolotl renders rows of this form differently; keep them as `messages`, or as `prompt` and `completion`."
             ),
         )
     elif out.row_format == "prompt_completion":

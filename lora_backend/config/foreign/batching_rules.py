@@ -10,12 +10,12 @@ from lora_backend.config.foreign.key_mapping import Carried, Rule, is_off, is_on
 from lora_backend.config.foreign.reasons import LEARNS
 from lora_backend.i18n import N_
 
-PACKED = N_("`{target}` is {ours}: lines of `max_length` tokens, filled with whole rows that do not see one another.")
-FLAT = N_("`{target}` is {ours}: the rows of a batch one behind the other, without padding.")
+PACKED = N_("`{target}` is {ours}: lines of `max_length` tokens, filled with whole rows that do not see each other.")
+FLAT = N_("`{target}` is {ours}: the rows of a batch one after another, without padding.")
 BY_LENGTH = N_(
     "`{target}` is {ours}: flat batches have no padding to save, and padded ones are grouped by length anyway."
 )
-OFF = N_("Off: nothing to carry.")
+OFF = N_("Off: nothing to carry over.")
 
 
 def packs() -> Rule:
@@ -32,7 +32,7 @@ def is_flat(packing: str) -> Rule:
 
     def apply(source: Source, key: str) -> Carried:
         if is_on(source.get(key)) and is_on(source.get(packing)):
-            return nothing(N_("`{key}` is set as well, and wins."), key=packing)
+            return nothing(N_("`{key}` is also set and takes precedence."), key=packing)
         return translated("batching", "flat", FLAT) if is_on(source.get(key)) else nothing(OFF)
 
     return Rule(apply, ("batching",), FLAT)

@@ -31,8 +31,8 @@ NO_MULTIPLE = Plural(
 WARMUP = Plural("{steps} of {count} step: `{target}` is {ours}.", "{steps} of {count} steps: `{target}` is {ours}.")
 WARMUP_NOTE = N_("Steps / `max_steps` gives `warmup_ratio`; without `max_steps` it cannot be computed.")
 WARMUP_UNKNOWN = Plural(
-    "How many steps there will be is not in the file, so {count} step is no share of them. Set `warmup_ratio` to {count} / number of steps.",
-    "How many steps there will be is not in the file, so {count} steps are no share of them. Set `warmup_ratio` to {count} / number of steps.",
+    "The file does not say how many steps there will be, so {count} step cannot become a share of them. Set `warmup_ratio` to {count} / number of steps.",
+    "The file does not say how many steps there will be, so {count} steps cannot become a share of them. Set `warmup_ratio` to {count} / number of steps.",
 )
 PRECISION = N_("`{target}` is {ours}.")
 FLAG_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`.")
@@ -41,7 +41,7 @@ TARGETS = N_("`{target}` is {ours}.")
 TARGETS_NOTE = N_("`all` is `all-linear`; names with commas become a list.")
 ALL_AND_OTHERS = N_("`{target}` is {ours}, which is every linear layer. Not carried over: {others}.")
 NO_TARGETS = N_(
-    "No targets are named, so PEFT takes its own list for the family of the model; here it is `all-linear`. Name the modules in `target_modules`."
+    "No targets are named. PEFT would use its own list for the model family; here it is `all-linear`. Name the modules in `target_modules`."
 )
 QUANT = N_("`{target}` is {ours}.")
 QUANT_NOTE = N_("4 bits are `quantization: nf4`, 8 bits `int8`.")
@@ -51,7 +51,7 @@ LAUNCHER = keys(
 RANK_NOTE = N_(
     "With `world_size` or `local_rank`, or below 1, it is the rank of a process, so nothing is carried over."
 )
-OFF_NOTE = N_("0 or less means that nothing is set.")
+OFF_NOTE = N_("0 or less means not set.")
 
 
 def steps_or_none(target: str) -> Rule:
@@ -84,7 +84,7 @@ def accumulation(batch_key: str) -> Rule:
     def apply(source: Source, key: str) -> Carried:
         steps, batch = number(source.get(key)), number(source.get(batch_key))
         if steps == 1 or (steps is None and source.get(key) is None):
-            return nothing(N_("Each forward pass is a step: nothing to carry."))
+            return nothing(N_("Each forward pass is a step: nothing to carry over."))
         if not isinstance(steps, int) or not isinstance(batch, int):
             return lost(N_("`{key}` and `{batch_key}` must be whole numbers."), key=key, batch_key=batch_key)
         return translated(
@@ -119,7 +119,7 @@ def warmup_steps(total_key: str = "max_steps") -> Rule:
     def apply(source: Source, key: str) -> Carried:
         steps, total = number(source.get(key)), number(source.get(total_key))
         if steps == 0 or source.get(key) is None:
-            return nothing(N_("No warm-up, unless a ratio says so: nothing to carry."))
+            return nothing(N_("No warm-up, unless a ratio says so: nothing to carry over."))
         if steps is not None and 0 < steps < 1:
             return as_taken("warmup_ratio", steps)
         if steps is not None and total is not None and total > steps > 0:
@@ -135,7 +135,7 @@ def warmup_ratio(steps_key: str = "warmup_steps") -> Rule:
     def apply(source: Source, key: str) -> Carried:
         steps = number(source.values.get(steps_key))
         if steps:
-            return nothing(N_("`{key}` is set as well, and wins."), key=steps_key)
+            return nothing(N_("`{key}` is also set and takes precedence."), key=steps_key)
         return nothing(N_("Not set.")) if source.get(key) is None else as_taken("warmup_ratio", source.get(key))
 
     return Rule(apply, ("warmup_ratio",))
@@ -152,7 +152,11 @@ def precision_flag(word: str, other_key: str, neither: str | None = None) -> Rul
             return translated("precision", word, PRECISION)
         if is_off(value) and neither and not is_on(other) and other != "auto":
             return translated("precision", neither, PRECISION)
-        return nothing(N_("Off: nothing to carry.")) if is_off(value) or is_on(value) else as_taken("precision", value)
+        return (
+            nothing(N_("Off: nothing to carry over."))
+            if is_off(value) or is_on(value)
+            else as_taken("precision", value)
+        )
 
     return Rule(apply, ("precision",), BOTH_FLAGS_NOTE if neither else FLAG_NOTE)
 
@@ -210,7 +214,7 @@ def load_in(bits: int, kind_key: str | None = None) -> Rule:
 
     def apply(source: Source, key: str) -> Carried:
         if is_off(source.get(key)):
-            return nothing(N_("Off: nothing to carry."))
+            return nothing(N_("Off: nothing to carry over."))
         if bits == 4 and kind_key and source.get(kind_key) not in (None, "nf4"):
             return lost(QUANTIZED)
         return translated("quantization", "nf4" if bits == 4 else "int8", QUANT)

@@ -74,7 +74,7 @@ def _row(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: d
         carried = Carried(
             "not_supported",
             Message(
-                N_("`{target}` is {ours} already, by `{other}`."),
+                N_("`{target}` is already set to {ours} by `{other}`."),
                 {"target": taken, "ours": shorten(values[taken]), "other": origin[taken]},
             ),
         )
@@ -114,7 +114,7 @@ def _unknown(tool: Tool, source: Source, key: str) -> Carried:
     others = [other.title for other in TOOLS.values() if other.id != tool.id and key in other.markers]
     if others:
         message = Message(
-            N_("A {other} key that {title} is not known to have. It stays in the config, marked as an error."),
+            N_("This is a {other} key, not a known {title} key. It stays in the config, marked as an error."),
             {**values, "other": others[0]},
         )
     elif len(source.values) <= MOST_GUESSED and (near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8)):

@@ -15,9 +15,9 @@ from lora_backend.config.foreign.row_types import read_as
 from lora_backend.data.local_files import ending_of
 from lora_backend.i18n import N_, Message
 
-DATA_FILE = N_("The file is taken as `{target}`. The form of its rows is detected.")
-DATA_FILE_READ_AS = N_("The file is taken as `{target}`, and its rows are read by {lines}.")
-DATA_NOTE = N_("A single file of rows is taken as `dataset`; names of data sets are not.")
+DATA_FILE = N_("The file becomes `{target}`. The form of its rows is detected.")
+DATA_FILE_READ_AS = N_("The file becomes `{target}`, and its rows are read with {lines}.")
+DATA_NOTE = N_("A single data file becomes `dataset`; names of data sets do not.")
 NOT_CARRIED = N_("{first} Not carried over: {rest}.")
 PART_OF_PATH = N_("Part of the path in `dataset`.")
 BUILDERS = ("json", "jsonl", "csv", "parquet", "arrow")
@@ -60,7 +60,7 @@ def folder_of(data_key: str) -> Rule:
     def apply(source: Source, key: str) -> Carried:
         folder = source.get(key)
         if is_off(folder, "data"):
-            return nothing(N_("Off, or at its default: nothing to carry."))
+            return nothing(N_("Off, or at its default: nothing to carry over."))
         is_used = not is_elsewhere(folder) and data_file(source.get(data_key)).target_key
         return nothing(PART_OF_PATH) if is_used else lost(DATA)
 
@@ -99,7 +99,7 @@ def other_data_sets(reason: str = DATA) -> Rule:
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
         if is_off(value):
-            return nothing(N_("Off, or at its default: nothing to carry."))
+            return nothing(N_("Off, or at its default: nothing to carry over."))
         return _with_rest(lost(reason), value) if isinstance(value, list | Mapping) else lost(reason)
 
     return Rule(apply, (), reason)

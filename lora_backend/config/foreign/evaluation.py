@@ -27,17 +27,19 @@ from lora_backend.i18n import N_, Message, Plural
 ROWS = N_(
     "{value} is a number of rows; here it is a share of them. Set `{target}` to {value} / the number of rows in the data set."
 )
-ROWS_NOTE = N_("A share is taken. A number of rows is not, because the file does not say how many rows there are.")
+ROWS_NOTE = N_(
+    "A share is carried over. A number of rows is not, because the file does not say how many rows there are."
+)
 STEPS = Plural("{share} of {count} step: `{target}` is {ours}.", "{share} of {count} steps: `{target}` is {ours}.")
 STEPS_UNKNOWN = N_(
     "{value} is a share of all steps, and the file does not say how many there are. Set `{target}` to a number of steps."
 )
 STEPS_NOTE = N_("A share of the steps × `max_steps` gives the steps; without `max_steps` they cannot be computed.")
 NO_ROWS = N_(
-    "No rows are held out here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, and this key again."
+    "No rows are held out here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, then set this key again."
 )
 FIGURE = N_("`{target}` is {ours}, the same figure.")
-NO_BEST = N_("Nothing is evaluated here, so there is no best checkpoint. Evaluate some rows, and set this key again.")
+NO_BEST = N_("Nothing is evaluated here, so there is no best checkpoint. Evaluate some rows, then set this key again.")
 NEED_EVALUATION = ("load_best_model_at_end", "early_stopping_patience")
 EACH_EPOCH = N_("`{target}` is {ours}, since the steps between evaluations could not be carried over.")
 

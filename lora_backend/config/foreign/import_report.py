@@ -28,11 +28,11 @@ def import_report(result: ImportResult, language: str | None = None) -> str:
     lines = [Message(N_("A {title} config."), {"title": result.title}).text(language)]
     lines += [_row(row, language) for row in result.rows]
     if result.assumed:
-        lines += ["", translate(N_("Not in the file, but different there:"), language)]
+        lines += ["", translate(N_("Not in the file, but with another default there:"), language)]
         lines += [_row(row, language) for row in result.assumed]
     findings = [finding for finding in result.findings if finding.severity != "hint"]
     if findings:
-        lines += ["", translate(N_("A check says of the result:"), language)]
+        lines += ["", translate(N_("Check of the result:"), language)]
     for finding in findings:
         lines.append(f"{SIGNS[finding.severity]} {finding.message.text(language)} {finding.remedy.text(language)}")
     return in_lines(lines)

@@ -20,9 +20,9 @@ from lora_backend.i18n import N_, Message
 
 UNSET: Any = object()
 """Stands for “no value”, since None is one."""
-TAKEN = N_("Taken as `{target}`.")
+TAKEN = N_("Becomes `{target}`.")
 SAME = N_("The same here.")
-UNWRITTEN = N_("`{key}` is not in the file; {title} takes {value} then. {meaning}")
+UNWRITTEN = N_("`{key}` is not in the file, so {title} uses {value}. {meaning}")
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def absent(reason: str, default: Any = UNSET) -> Rule:
 
     def apply(source: Source, key: str) -> Carried:
         if is_off(source.get(key), default):
-            return nothing(N_("Off, or at its default: nothing to carry."))
+            return nothing(N_("Off, or at its default: nothing to carry over."))
         return lost(reason)
 
     return Rule(apply, (), reason)

@@ -48,7 +48,7 @@ from lora_backend.i18n import N_
 
 CHECKPOINTING = N_("`{target}` is {ours}: it is on unless this key turns it off.")
 PISSA = N_("`{target}` is {ours}.")
-PISSA_WHOLE = N_("PiSSA starts from the whole decomposition here, not from a fast estimate.")
+PISSA_WHOLE = N_("PiSSA starts from the full decomposition here, not from a fast estimate.")
 ATTENTION = {"auto": UNSET, "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
 """Word of LLaMA-Factory → word of transformers."""
 
@@ -76,7 +76,7 @@ def _trainers_checkpointing(source: Source, key: str) -> Carried:
 
 def _pissa(source: Source, key: str) -> Carried:
     if is_off(source.get(key)):
-        return nothing(N_("Off: nothing to carry."))
+        return nothing(N_("Off: nothing to carry over."))
     return translated("init_lora_weights", "pissa", PISSA)
 
 
@@ -154,7 +154,7 @@ def _targets(out: Written, key: str) -> None:
     elif is_list_of_names and not {"all", "all-linear"} & set(wanted):
         out.carry(key, lora_target=",".join(wanted))
     else:
-        out.drop(key, N_("LLaMA-Factory takes a list of names, or `all`; no regular expression."))
+        out.drop(key, N_("LLaMA-Factory takes a list of names or `all`, but no regular expression."))
 
 
 def _saved(out: Written, key: str) -> None:
@@ -183,7 +183,7 @@ def _start(out: Written, key: str) -> None:
 def _precision(out: Written, key: str) -> None:
     word = out[key]
     if word == "fp32":
-        out.drop(key, N_("With neither bf16 nor fp16 LLaMA-Factory takes the precision of the model's files."))
+        out.drop(key, N_("With neither bf16 nor fp16, LLaMA-Factory uses the precision of the model's files."))
     else:
         out.carry(key, **({word: True} if word != "auto" else {}))
 
@@ -198,7 +198,7 @@ def _kernel(out: Written, key: str) -> None:
 
 def _figure(out: Written, key: str) -> None:
     if str(out[key]).endswith("accuracy"):
-        out.drop(key, N_("LLaMA-Factory counts no such figure; the loss decides there."))
+        out.drop(key, N_("LLaMA-Factory does not compute this metric and uses the loss instead."))
     else:
         out.carry_as(key, key)
 
@@ -206,7 +206,7 @@ def _figure(out: Written, key: str) -> None:
 WRITES: dict[str, Write] = {
     "train_on": worded({"last_answer": {"mask_history": True}, "everything": {"train_on_prompt": True}}),
     "model_name": _model,
-    "dataset": dropped(N_("LLaMA-Factory takes a name from its dataset_info.json; enter the file there and name it as `dataset`.")),
+    "dataset": dropped(N_("LLaMA-Factory expects a name from its dataset_info.json. Add the file there, then use its name as `dataset`.")),
     "quantization": worded({"nf4": {"quantization_bit": 4, "quantization_type": "nf4"}, "int8": {"quantization_bit": 8}}),
     "attn_implementation": _kernel,
     "alpha": whole("lora_alpha", N_("LLaMA-Factory takes whole numbers only.")),

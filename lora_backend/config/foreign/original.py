@@ -24,8 +24,8 @@ from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message, Plural
 
 COUNTED = Plural(
-    "Taken as `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and in a model of {count} block there is no block {count}. If every block was meant, take one off each.",
-    "Taken as `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and in a model of {count} blocks there is no block {count}. If every block was meant, take one off each.",
+    "Becomes `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and a model with {count} block has no block {count}. If you meant every block, subtract one from each.",
+    "Becomes `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and a model with {count} blocks has no block {count}. If you meant every block, subtract one from each.",
 )
 PLACED = N_("`use_balanced_device_map` places the model.")
 

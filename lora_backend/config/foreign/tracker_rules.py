@@ -15,7 +15,7 @@ from lora_backend.i18n import N_
 KNOWN = get_args(Tracker)
 OF_THEM = N_("`{target}` is {ours}; no others can be chosen here.")
 SWITCHED_ON = N_("`{target}` is {ours}.")
-SAID = N_("`{key}` says it as well.")
+SAID = N_("`{key}` already covers it.")
 
 
 def trackers() -> Rule:
@@ -24,7 +24,7 @@ def trackers() -> Rule:
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
         if is_off(value) or value == ["none"]:
-            return nothing(N_("Off, or at its default: nothing to carry."))
+            return nothing(N_("Off, or at its default: nothing to carry over."))
         asked = value if isinstance(value, list) else [value]
         known = [name for name in asked if name in KNOWN]
         if not known:
@@ -40,7 +40,7 @@ def switches(names: Mapping[str, str]) -> dict[str, Rule]:
     def apply(source: Source, key: str) -> Carried:
         on = [name for name in names if is_on(source.values.get(name))]
         if key not in on:
-            return nothing(N_("Off, or at its default: nothing to carry."))
+            return nothing(N_("Off, or at its default: nothing to carry over."))
         if key != on[0]:
             return nothing(SAID, key=on[0])
         found = [names[name] for name in on]

@@ -164,7 +164,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """What decides the training, where ours may be another default."""
 
-LOADED = N_("The model is loaded and trained in it: `{target}` is {ours}.")
+LOADED = N_("The model is loaded and trained in this format: `{target}` is {ours}.")
 NO_ADAPTER = N_(
     "The file names no adapter: unless its script adds one, the model's own weights are trained. Here a LoRA adapter is trained; check `r` and `learning_rate`."
 )

@@ -14,7 +14,7 @@ NO_OPTIMIZER = N_("There is no optimizer {value} here, so `{target}` stays {ours
 NO_KERNEL = N_(
     "There is no attention kernel {value} here; the model's own is used, which changes speed and memory only."
 )
-HUB_KERNEL = N_("Taken as `{target}`. It runs only where the package `kernels` is installed.")
+HUB_KERNEL = N_("Becomes `{target}`. It runs only where the package `kernels` is installed.")
 
 
 def optimizer() -> Rule:

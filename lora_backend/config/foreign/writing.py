@@ -47,7 +47,7 @@ class Written:
         if theirs:
             self._row(key, outcome, theirs, message)
         else:
-            self._row(key, "taken", theirs, Message(N_("It needs nothing in the export.")))
+            self._row(key, "taken", theirs, Message(N_("The export does not need it.")))
 
     def guess(self, key: str, message: str, **theirs: Any) -> None:
         """`key` as `theirs`, which the config alone does not tell; the message says when it is right."""

@@ -23,7 +23,7 @@ EMPTY_LIST = Rule(
     "empty_list",
     "error",
     N_("`{key}` is an empty list."),
-    N_("Give at least one entry, or remove the line."),
+    N_("Add at least one entry, or remove the line."),
     broken="target_modules: []",
     fixed="target_modules: [q_proj]",
 )
@@ -107,7 +107,7 @@ RANDOM_START = Rule(
     "random_start",
     "warning",
     N_(
-        "`init_lora_weights: false` starts from random matrices, so the model is worse before the first step; PEFT means it for tests."
+        "`init_lora_weights: false` starts from random matrices, so the model is worse before the first step; PEFT offers it only for tests."
     ),
     N_("Set `init_lora_weights: true`."),
     broken="init_lora_weights: false",
@@ -123,7 +123,7 @@ def _start(config: ConfigView) -> Iterator[Finding]:
 ODD_RANK = Rule(
     "odd_rank",
     "error",
-    N_("`init_lora_weights: orthogonal` needs even ranks, but there is {ranks}."),
+    N_("`init_lora_weights: orthogonal` needs even ranks, but the config has {ranks}."),
     N_("Set `init_lora_weights: true`, or even ranks."),
     broken="r: 3\nalpha: 3\ninit_lora_weights: orthogonal",
     fixed="r: 4\nalpha: 4\ninit_lora_weights: orthogonal",
@@ -154,7 +154,7 @@ BIAS_CHANGES_BASE = Rule(
     "bias_changes_base",
     "hint",
     N_(
-        "`bias: {bias}` trains biases of the base model: with the adapter switched off it answers differently than before."
+        "`bias: {bias}` trains biases of the base model: even with the adapter off, it answers differently than before."
     ),
     N_("Set `bias: none` if the base model must stay as it is."),
     broken="bias: all",

@@ -67,7 +67,7 @@ MODEL_LIBRARY_MISSING = Rule(
     "model_library_missing",
     "warning",
     None,
-    N_("Run `pip install {quoted}`, or name the folder of the whole weights."),
+    N_("Run `pip install {quoted}`, or name the folder with the full weights."),
     broken="r: 8",
     fixed="r: 8",
     facts=Facts(quantized=Quantized("hqq"), missing_for_model=("hqq>=0.2.1",)),
@@ -78,7 +78,7 @@ QUANTIZED_EXPANDED = Rule(
     "quantized_expanded",
     "hint",
     None,
-    N_("Nothing to do, if it fits."),
+    N_("If it fits, there is nothing to do."),
     broken="r: 8",
     fixed="r: 8",
     facts=Facts(quantized=Quantized("fp8")),
@@ -110,9 +110,9 @@ TRAINS_TIED_WEIGHTS = Rule(
     "trains_tied_weights",
     "warning",
     N_(
-        "`{key}` trains {names}, but head and embedding share their weights in this model. They go separate ways from the first step on, and a merged model is larger by one of them."
+        "`{key}` trains {names}, but head and embedding share their weights in this model. From the first step on they differ, and a merged model is larger by one of them."
     ),
-    N_("Leave them out, unless the adapter is to have a head or an embedding of its own."),
+    N_("Remove them, unless the adapter needs its own head or embedding."),
     broken="modules_to_save: [lm_head]",
     fixed="modules_to_save: [norm]",
     facts=Facts(is_tied=True),

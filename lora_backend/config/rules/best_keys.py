@@ -17,8 +17,8 @@ _GOOD = ("eval_strategy", "val_size", "eval_dataset")
 BEST_WITHOUT_EVALUATION = Rule(
     "best_without_evaluation",
     "error",
-    N_("`{key}` goes by evaluations, but `eval_strategy` is no, so there are none."),
-    N_("Set `eval_strategy: epoch`, and hold rows back by `val_size` or name an `eval_dataset`; or remove `{key}`."),
+    N_("`{key}` depends on evaluations, but `eval_strategy` is no, so there are none."),
+    N_("Set `eval_strategy: epoch`, and hold out rows with `val_size` or name an `eval_dataset`; or remove `{key}`."),
     broken="load_best_model_at_end: true",
     fixed="load_best_model_at_end: true\neval_strategy: epoch\nval_size: 0.1\nseed: 42",
 )
@@ -59,7 +59,7 @@ LAST_ADAPTER_AFTER_EARLY_STOP = Rule(
     "last_adapter_after_early_stop",
     "warning",
     N_(
-        "`early_stopping_patience` ends the run some evaluations after its best one, and without `load_best_model_at_end` it ends with the adapter of the last step."
+        "`early_stopping_patience` ends the run a few evaluations after its best one; without `load_best_model_at_end` it ends with the adapter of the last step."
     ),
     N_("Set `load_best_model_at_end: true`."),
     broken="early_stopping_patience: 3\neval_strategy: epoch\nval_size: 0.1\nseed: 42",
@@ -101,9 +101,7 @@ def _threshold(config: ConfigView) -> Iterator[Finding]:
 WORST_TAKEN_FOR_BEST = Rule(
     "worst_taken_for_best",
     "warning",
-    N_(
-        "`greater_is_better: {value}` would take the worst evaluation for the best one, because the figure is the {figure}."
-    ),
+    N_("`greater_is_better: {value}` would pick the worst evaluation as the best, because the metric is the {figure}."),
     N_("Remove `greater_is_better`."),
     broken="greater_is_better: true",
     fixed="greater_is_better: false",

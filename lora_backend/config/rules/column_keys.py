@@ -15,7 +15,7 @@ COLUMNS_OF_NO_FORM = Rule(
     "columns_of_no_form",
     "error",
     None,
-    N_("Name parts of one form, each with the column that it is in."),
+    N_("Name the parts of one form, each with its column."),
     broken="data_columns: {prompt: question, answer: reply}",
     fixed="data_columns: {prompt: question, completion: reply}",
 )

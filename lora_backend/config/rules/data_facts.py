@@ -26,7 +26,7 @@ def training_rows(config: ConfigView, num_rows: int) -> int:
 NO_CHAT_TEMPLATE = Rule(
     "no_chat_template",
     "error",
-    N_("The data set holds chats, but the model's tokenizer has no chat template to write them with."),
+    N_("The data set contains chats, but the model's tokenizer has no chat template to write them with."),
     N_("Use the instruct variant of the model, or data with `prompt` and `completion`."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
@@ -43,7 +43,7 @@ def _chats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 NOTHING_TO_HOLD_BACK = Rule(
     "nothing_to_hold_back",
     "error",
-    N_("`val_size` holds rows back, but the data set has only one."),
+    N_("`val_size` holds out rows, but the data set has only one."),
     N_("Set `val_size` to 0."),
     broken="dataset: d.jsonl\nval_size: 0.1\neval_strategy: epoch\nseed: 42",
     fixed="dataset: d.jsonl\nbatch_size: 1",

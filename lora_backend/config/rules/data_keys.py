@@ -16,7 +16,7 @@ from lora_backend.i18n import N_
 DATASET_AND_DATASETS = Rule(
     "dataset_and_datasets",
     "error",
-    N_("Both `dataset` and `datasets` are set; training takes its rows from one of them."),
+    N_("Both `dataset` and `datasets` are set; training uses only one of them."),
     N_("Remove `dataset`, or enter its file in `datasets`."),
     broken="dataset: a.jsonl\ndatasets:\n- path: b.jsonl",
     fixed="datasets:\n- path: a.jsonl\n- path: b.jsonl",
@@ -69,7 +69,7 @@ def _once(entries: Sequence[Mapping[str, Any]], path: str, split: str | None, sh
 EVAL_DATASET_AND_VAL_SIZE = Rule(
     "eval_dataset_and_val_size",
     "error",
-    N_("Both `eval_dataset` and `val_size` are set; evaluation takes its rows from one of them."),
+    N_("Both `eval_dataset` and `val_size` are set; evaluation uses only one of them."),
     N_("Remove one of the two."),
     broken="eval_dataset: e.jsonl\nval_size: 0.1\neval_strategy: epoch\nseed: 42",
     fixed="eval_dataset: e.jsonl\neval_strategy: epoch",

@@ -67,7 +67,7 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
 START_OF_QUANTIZED = Rule(
     "start_of_quantized",
     "error",
-    N_("`init_lora_weights: {start}` needs whole weights, which `quantization: {quantization}` takes away."),
+    N_("`init_lora_weights: {start}` needs unquantized weights, but `quantization: {quantization}` is set."),
     N_("Set `init_lora_weights: true`, or remove `quantization`."),
     broken="quantization: nf4\ninit_lora_weights: pissa",
     fixed="quantization: nf4\ninit_lora_weights: olora",

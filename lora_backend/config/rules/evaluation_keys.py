@@ -35,7 +35,7 @@ EVAL_STEPS_IGNORED = Rule(
 ROWS_HELD_BACK_FOR_NOTHING = Rule(
     "rows_held_back_for_nothing",
     "warning",
-    N_("`val_size` holds rows back, but `eval_strategy` is no, so they are neither trained on nor evaluated."),
+    N_("`val_size` holds out rows, but `eval_strategy` is no, so they are neither trained on nor evaluated."),
     N_("Set `eval_strategy: epoch`, or remove `val_size`."),
     broken="val_size: 0.1\nseed: 42",
     fixed="val_size: 0.1\nseed: 42\neval_strategy: epoch",
@@ -69,8 +69,8 @@ EVAL_STEPS_NOT_WRITTEN = Rule(
     "eval_steps_not_written",
     "hint",
     Plural(
-        "`eval_steps` is missing, so there is an evaluation every {count} step, as often as `logging_steps` says.",
-        "`eval_steps` is missing, so there is an evaluation every {count} steps, as often as `logging_steps` says.",
+        "`eval_steps` is missing, so evaluation runs every {count} step, as set by `logging_steps`.",
+        "`eval_steps` is missing, so evaluation runs every {count} steps, as set by `logging_steps`.",
     ),
     N_("Set `eval_steps`."),
     broken="eval_strategy: steps\nval_size: 0.1\nseed: 42",
@@ -101,7 +101,7 @@ EVALUATION_OFF_CHECKPOINTS = Rule(
     "evaluation_off_checkpoints",
     "warning",
     N_(
-        "Evaluations come every {every} steps and checkpoints every {save}, so they meet only every {both} steps and at the end. The best checkpoint is kept only among those."
+        "Evaluations run every {every} steps and checkpoints are saved every {save}, so they coincide only every {both} steps and at the end. Only those checkpoints can be kept as the best."
     ),
     N_("Set `save_steps: {near}`."),
     broken="eval_strategy: steps\neval_steps: 20\nsave_steps: 30\nval_size: 0.1\nseed: 42",
@@ -147,8 +147,8 @@ def _samples(config: ConfigView) -> Iterator[Finding]:
 SEED_NOT_WRITTEN = Rule(
     "seed_not_written",
     "hint",
-    N_("The seed decides which rows are held out, and it is not in the config."),
-    N_("Write `seed: {seed}` (the default), so that the next run holds the same rows back."),
+    N_("The seed decides which rows are held out, but it is not in the config."),
+    N_("Write `seed: {seed}` (the default), so that the next run holds out the same rows."),
     broken="val_size: 0.1\neval_strategy: epoch",
     fixed="val_size: 0.1\neval_strategy: epoch\nseed: 42",
 )

@@ -80,7 +80,7 @@ def _findings(config: ConfigView, error: ExpressionError) -> Iterator[Finding]:
                 config,
                 key,
                 values,
-                sentence=N_("The expressions of `{key}` ({count}) take too long together."),
+                sentence=N_("The {count} expressions in `{key}` take too long together."),
                 remedy=N_("Use fewer of them, or list modules by name."),
             )
 
@@ -88,8 +88,8 @@ def _findings(config: ConfigView, error: ExpressionError) -> Iterator[Finding]:
 NO_EXPRESSION = Rule(
     "no_expression",
     "error",
-    N_("`{key}` holds {pattern}, which is not a regular expression: {reason}."),
-    N_("Close every bracket that it opens, or name modules by the endings of their names."),
+    N_("`{key}` contains {pattern}, which is not a regular expression: {reason}."),
+    N_("Close every bracket, or name modules by the endings of their names."),
     broken="target_modules: '(q'",
     fixed="target_modules: '(q)'",
 )

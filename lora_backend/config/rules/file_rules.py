@@ -20,7 +20,7 @@ SYNTAX = Rule(
     "syntax",
     "error",
     None,
-    N_("Fix the file there; nothing in it was used."),
+    N_("Fix the file there; none of it was used."),
     broken="r: [1, 2",
     fixed="target_layers: [1, 2]",
 )
@@ -28,7 +28,7 @@ SYNTAX = Rule(
 DUPLICATE_KEY = Rule(
     "duplicate_key",
     "error",
-    N_("`{key}` stands twice, on line {first} and again on line {second}."),
+    N_("`{key}` appears twice, on line {first} and again on line {second}."),
     N_("Keep one of the two lines."),
     broken="r: 8\nr: 16",
     fixed="r: 8\nalpha: 16",
@@ -91,8 +91,8 @@ MISSING_PART = Rule(
 UNKNOWN_PART = Rule(
     "unknown_part",
     "error",
-    N_("`{key}` is not known; it would be ignored."),
-    N_("Remove it; an entry has {keys}."),
+    N_("`{key}` is not a known key; it would be ignored."),
+    N_("Remove it; an entry can have {keys}."),
     broken="datasets:\n- path: a.jsonl\n  weight: 2",
     fixed="datasets:\n- path: a.jsonl\n  share: 2",
 )
@@ -109,8 +109,8 @@ UNUSABLE_WORD = Rule(
 LEADING_ZERO = Rule(
     "leading_zero",
     "warning",
-    N_("`{key}: {written}` is read as {value} here; other YAML readers take it as octal, or as text."),
-    N_('Write `{key}: {value}`, or in quotes where the zero belongs to a name: `{key}: "{written}"`.'),
+    N_("`{key}: {written}` is read as {value} here; other YAML readers read it as octal or as text."),
+    N_('Write `{key}: {value}`, or in quotes if the zero is part of a name: `{key}: "{written}"`.'),
     broken="seed: 010",
     fixed="seed: 10",
 )
@@ -118,7 +118,7 @@ LEADING_ZERO = Rule(
 YAML_1_1 = Rule(
     "yaml_1_1",
     "hint",
-    N_("`{key}: {written}` is text here, but tools that read YAML 1.1 take it as something else."),
+    N_("`{key}: {written}` is text here, but tools that read YAML 1.1 read it as something else."),
     N_('Write it in quotes: `{key}: "{written}"`.'),
     broken="knowledge_type: 1:30\npkg: p\nversion: v",
     fixed='knowledge_type: "1:30"\npkg: p\nversion: v',
@@ -127,7 +127,7 @@ YAML_1_1 = Rule(
 FULL_WIDTH = Rule(
     "full_width",
     "warning",
-    N_("`{key}` is {value}, which holds full-width characters; they look like ordinary ones."),
+    N_("`{key}` is {value}, which contains full-width characters that look like ordinary ones."),
     N_("Write {plain}."),
     broken="output_dir: ａｄａｐｔｅｒｓ",
     fixed="output_dir: adapters",

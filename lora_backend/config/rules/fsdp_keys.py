@@ -8,16 +8,16 @@ from typing import Any
 from lora_backend.i18n import N_, Message
 
 QUANTIZED = N_(
-    "fsdp gives every process a part of each weight, and `quantization: {quantization}` packs a weight into bytes that go with scales of its own. Remove `quantization`, or set `strategy: ddp`."
+    "fsdp gives every process a part of each weight, but `quantization: {quantization}` packs a weight into bytes with their own scales. Remove `quantization`, or set `strategy: ddp`."
 )
 PLACED = N_(
-    "fsdp gives every process a part of each block, and `{key}` puts whole blocks on devices. Remove `{key}`, or set `strategy: layer_split`."
+    "fsdp gives every process a part of each block, but `{key}` puts whole blocks on devices. Remove `{key}`, or set `strategy: layer_split`."
 )
 COMPILED = N_(
-    "`torch_compile` compiles parts of a block by their whole weights, and under fsdp these are there only while the block runs. Set `torch_compile: false`, or `strategy: ddp`."
+    "`torch_compile` needs the whole weights of a block, which exist under fsdp only while the block runs. Set `torch_compile: false`, or `strategy: ddp`."
 )
 START_FROM_WEIGHTS = N_(
-    "`init_lora_weights: {start}` changes the base weights, so the base model answers the `questions` before, and under fsdp no process has it whole on a GPU then. Remove `questions`, or set `init_lora_weights: true`."
+    "`init_lora_weights: {start}` changes the base weights, so the base model must answer the `questions` first, but under fsdp no process has the whole model on a GPU then. Remove `questions`, or set `init_lora_weights: true`."
 )
 
 

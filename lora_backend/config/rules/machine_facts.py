@@ -39,8 +39,8 @@ FP16_WITHOUT_GPU = Rule(
 BF16_ON_OLD_GPU = Rule(
     "bf16_on_old_gpu",
     "warning",
-    N_("`precision: bf16` is not computed by {names}."),
-    N_("Set `precision: auto`, which takes fp16 there."),
+    N_("`precision: bf16` is not supported by {names}."),
+    N_("Set `precision: auto`, which uses fp16 there."),
     broken="precision: bf16",
     fixed="precision: bf16",
     facts=Facts(gpus=(TURING,)),
@@ -149,7 +149,7 @@ NO_SUCH_DEVICE = Rule(
         "`device_map` names GPU {devices}, but this machine has {count} GPUs, counted from 0.",
     ),
     N_(
-        "Remove `device_map` and set `use_balanced_device_map: true`: the start then places the layers on this machine's GPUs."
+        "Remove `device_map` and set `use_balanced_device_map: true` to place the layers on this machine's GPUs at launch."
     ),
     broken="device_map: {model: 1}",
     fixed="device_map: {model: 0}",
@@ -170,7 +170,7 @@ def _absent(config: ConfigView, absent: list[int], count: int) -> Finding:
         values,
         Fix(Patch({"device_map": DELETE}), Message(N_("Remove `device_map`"))),
         sentence=N_("`device_map` names GPU {devices}, but this machine has no GPU."),
-        remedy=N_("Start it on the machine with those GPUs, or remove `device_map` to train on the CPU."),
+        remedy=N_("Start it on a machine with those GPUs, or remove `device_map` to train on the CPU."),
     )
 
 
@@ -178,8 +178,8 @@ MORE_GPUS_THAN_BLOCKS = Rule(
     "more_gpus_than_blocks",
     "warning",
     Plural(
-        "`force_balance` gives every GPU a block, but there are {gpus} GPUs and {count} block.",
-        "`force_balance` gives every GPU a block, but there are {gpus} GPUs and {count} blocks.",
+        "`force_balance` gives every GPU a block, but there are {gpus} GPUs and only {count} block.",
+        "`force_balance` gives every GPU a block, but there are {gpus} GPUs and only {count} blocks.",
     ),
     N_("Set `force_balance: false`."),
     broken="use_balanced_device_map: true\nforce_balance: true",

@@ -102,10 +102,10 @@ def _not_in_files(config: ConfigView, values: dict[str, str]) -> Finding:
         values,
         severity="warning",
         sentence=N_(
-            "`target_modules` names {names}, which is in none of the model's files. A mixture of experts may have other names in memory."
+            "`target_modules` names {names}, which is in none of the model's files. A mixture of experts can have other names once loaded."
         ),
         remedy=N_(
-            "Run `plan`: it holds the names against the loaded model. The linear layers in the files are: {known}."
+            "Run `plan` to check the names against the loaded model. The linear layers in the files are: {known}."
         ),
     )
 
@@ -133,7 +133,9 @@ def _unmatched_expression(config: ConfigView, facts: Facts, targets: str) -> Fin
     is_ending = targets in (facts.linear_modules or ())
     if not is_ending and _may_have_other_names(facts):
         return _not_in_files(config, {**values, "names": targets})
-    message = N_("`target_modules` is the expression {targets}, which matches no whole name of a linear layer.")
+    message = N_(
+        "`target_modules` is the expression {targets}, which does not match the full name of any linear layer."
+    )
     as_list = N_("Write it as a list: `target_modules: [{targets}]`.")
     # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
     severity: Severity = "error" if is_ending else "warning"
@@ -152,7 +154,7 @@ def _unmatched_expression(config: ConfigView, facts: Facts, targets: str) -> Fin
 UNMATCHED_PATTERN = Rule(
     "unmatched_pattern",
     "warning",
-    N_("`{key}` holds {patterns}, which matches no layer of the model."),
+    N_("`{key}` contains {patterns}, which matches no layer of the model."),
     N_("The model's linear layers are: {known}."),
     broken="rank_pattern: {k_proj: 8}",
     fixed="rank_pattern: {q_proj: 8}",
@@ -229,7 +231,7 @@ def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 NO_TOKENIZER = Rule(
     "no_tokenizer",
     "warning",
-    N_("The model's folder holds no tokenizer, so it cannot be trained on text."),
+    N_("The model's folder has no tokenizer, so it cannot be trained on text."),
     N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",

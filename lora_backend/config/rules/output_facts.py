@@ -27,7 +27,7 @@ PUBLICATION_FORBIDDEN = Rule(
             "pkg",
             Message(
                 N_(
-                    "No adapter can be published in {path}: {folder} is for other files of Flightdeck. Choose another `{key}`."
+                    "Adapters cannot be published in {path}: Flightdeck uses {folder} for other files. Choose another `{key}`."
                 ),
                 {"path": "./workspace/runs/v1", "folder": "./workspace/runs", "key": "pkg"},
             ),
@@ -60,7 +60,7 @@ ALREADY_PUBLISHED = Rule(
 OUTPUT_IN_USE = Rule(
     "output_in_use",
     "warning",
-    N_("Run {run} is under way and will publish its adapter to the same folder."),
+    N_("Run {run} is in progress and will publish its adapter to the same folder."),
     N_("Set another `version`, or wait until that run has ended."),
     broken="pkg: a\nversion: v1",
     fixed="pkg: a\nversion: v1",
@@ -76,7 +76,7 @@ def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if facts.publication_blocked_by:
         yield NOT_AN_ADAPTER.found(config, "version", {"path": facts.publication_blocked_by})
     if facts.is_published and config.has_good("overwrite") and not config.get("overwrite"):
-        label = Message(N_("Set `overwrite: true`: the adapter that is published there is replaced"))
+        label = Message(N_("Set `overwrite: true` to replace the adapter published there"))
         yield ALREADY_PUBLISHED.found(config, "version", None, Fix(Patch({"overwrite": True}), label))
     if facts.output_used_by:
         yield OUTPUT_IN_USE.found(config, "version", {"run": facts.output_used_by})
@@ -99,7 +99,7 @@ def checkpoint_bytes(config: ConfigView, facts: Facts) -> float:
 DISK_TOO_SMALL = Rule(
     "disk_too_small",
     "warning",
-    N_("Checkpoints may take {needed} GiB, but the disk of the runs has only {free} GiB free."),
+    N_("Checkpoints may take {needed} GiB, but the disk that holds the runs has only {free} GiB free."),
     N_("Free some disk space, set `save_total_limit: 2`, or lower `r`."),
     broken="r: 64\nalpha: 64",
     fixed="r: 8\nalpha: 8",

@@ -20,8 +20,8 @@ MORE_PROCESSES_THAN_GPUS = Rule(
     "more_processes_than_gpus",
     "warning",
     Plural(
-        "`num_processes` is {processes}, but this machine shows {count} GPU; each process needs one.",
-        "`num_processes` is {processes}, but this machine shows {count} GPUs; each process needs one.",
+        "`num_processes` is {processes}, but only {count} GPU is visible; each process needs one.",
+        "`num_processes` is {processes}, but only {count} GPUs are visible; each process needs one.",
     ),
     N_("Set `num_processes: {count}`, or remove it to have one for each GPU."),
     broken=f"strategy: ddp\nnum_processes: 4\n{ONE_STEP}",
@@ -32,7 +32,7 @@ MORE_PROCESSES_THAN_GPUS = Rule(
 TOO_FEW_GPUS = Rule(
     "too_few_gpus",
     "warning",
-    N_("`strategy: {strategy}` needs two GPUs or more, and this machine shows one."),
+    N_("`strategy: {strategy}` needs two or more GPUs, but only one is visible."),
     N_("Set `strategy: single`."),
     broken=f"strategy: fsdp\n{ONE_STEP}",
     fixed=f"strategy: fsdp\n{ONE_STEP}",
@@ -44,7 +44,7 @@ PROCESSES_ON_CPU = Rule(
     "processes_on_cpu",
     "warning",
     N_(
-        "`strategy: {strategy}` starts one process for each GPU, and this machine has none; on the CPU `num_processes` says how many share its cores."
+        "`strategy: {strategy}` starts one process for each GPU, but this machine has none; on the CPU `num_processes` says how many share its cores."
     ),
     N_("Set `num_processes: 2`, or `strategy: single`."),
     broken=f"strategy: fsdp\n{ONE_STEP}",
@@ -83,7 +83,7 @@ def _enough(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 UNEQUAL_GPUS = Rule(
     "unequal_gpus",
     "warning",
-    N_("Every step waits for the slowest GPU: {slow} computes {percent} % of what {fast} does."),
+    N_("Every step waits for the slowest GPU: {slow} computes at {percent}% of the rate of {fast}."),
     N_("Keep it, or set `num_processes` and CUDA_VISIBLE_DEVICES so that only equal GPUs train together."),
     broken=f"strategy: ddp\n{ONE_STEP}",
     fixed=f"strategy: ddp\n{ONE_STEP}",

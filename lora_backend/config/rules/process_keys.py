@@ -53,7 +53,7 @@ def _placement(config: ConfigView) -> Iterator[Finding]:
             {**said, "key": key},
             remove(key),
             remove("strategy"),
-            sentence=N_("`strategy: {strategy}` takes one GPU, so `{key}` has nothing to spread the model over."),
+            sentence=N_("`strategy: {strategy}` uses one GPU, so `{key}` has nothing to spread the model over."),
         )
 
 
@@ -84,7 +84,7 @@ def _shards(config: ConfigView) -> Iterator[Finding]:
 NOT_OF_STRATEGY = Rule(
     "not_of_strategy",
     "error",
-    N_("`{key}` is for several processes, and `strategy: {strategy}` trains in one."),
+    N_("`{key}` is for several processes, but `strategy: {strategy}` trains in one."),
     N_("Remove `{key}`, or set `strategy: {other}`."),
     broken="strategy: single\nnum_processes: 2\nbatch_size: 1\ntarget_batch_size: 2",
     fixed="strategy: ddp\nnum_processes: 2\nbatch_size: 1\ntarget_batch_size: 2",
@@ -110,7 +110,7 @@ def _unused(config: ConfigView) -> Iterator[Finding]:
                 {"key": key, "place": places[0]},
                 remove(key),
                 remove(places[0]),
-                sentence=N_("`{key}` is for several processes, and `{place}` places the model in one."),
+                sentence=N_("`{key}` is for several processes, but `{place}` places the model in one."),
                 remedy=N_("Remove one of the two."),
             )
     if config.has_good("fsdp_offload_params") and config.get("fsdp_offload_params") and strategy != "fsdp":
@@ -129,7 +129,7 @@ def _unused(config: ConfigView) -> Iterator[Finding]:
 ONE_PROCESS = Rule(
     "one_process",
     "error",
-    N_("`strategy: {strategy}` needs two processes or more, and `num_processes` is 1."),
+    N_("`strategy: {strategy}` needs two or more processes, but `num_processes` is 1."),
     N_("Remove `num_processes` to have one for each GPU, or set `strategy: single`."),
     broken="strategy: ddp\nbatch_size: 1\ntarget_batch_size: 2\nnum_processes: 1",
     fixed="strategy: ddp\nbatch_size: 1\ntarget_batch_size: 2\nnum_processes: 2",

@@ -20,7 +20,7 @@ HIGHEST_SMOOTHING = 0.5
 HIGH_RATE_OF_B = Rule(
     "high_rate_of_b",
     "warning",
-    N_("`loraplus_lr_ratio` {ratio} lets the B's learn at {rate}, far above what LoRA is trained with."),
+    N_("`loraplus_lr_ratio` {ratio} lets the B matrices learn at {rate}, far above the usual rates for LoRA."),
     N_("Set `loraplus_lr_ratio: 16`, and half of the usual `learning_rate`."),
     broken="loraplus_lr_ratio: 500",
     fixed="loraplus_lr_ratio: 16",
@@ -78,7 +78,7 @@ TWO_BEGINNINGS = Rule(
     "two_beginnings",
     "error",
     N_(
-        "`init_lora_weights: {word}` takes the adapter's first weights out of the base model, so `init_from_adapter` cannot put others in their place."
+        "`init_lora_weights: {word}` computes the adapter's first weights from the base model, so `init_from_adapter` cannot replace them."
     ),
     N_("Remove one of the two."),
     broken="init_from_adapter: a\ninit_lora_weights: pissa",

@@ -28,7 +28,7 @@ TOO_MANY_BAD_ROWS = Rule(
 NO_ROWS_LEFT = Rule(
     "no_rows_left",
     "warning",
-    N_("No row of {file} is left to train on: all are bad, or say that they are not to be learned."),
+    N_("No row of {file} is left to train on: all are bad, or marked as not to be learned."),
     N_("Fix the rows, or name another data set."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
@@ -75,10 +75,10 @@ ANSWERS_REWRITTEN = Rule(
     "answers_rewritten",
     "hint",
     Plural(
-        "{count} row has an answer that the chat template rewrites or leaves out ({where}); what the template writes is trained on.",
-        "{count} rows have an answer that the chat template rewrites or leaves out ({where}); what the template writes is trained on.",
+        "{count} row has an answer that the chat template rewrites or leaves out ({where}); training uses what the template writes.",
+        "{count} rows have an answer that the chat template rewrites or leaves out ({where}); training uses what the template writes.",
     ),
-    N_("To train such an answer as it stands, end a row with it."),
+    N_("To train on such an answer as written, make it the last one of its row."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
     facts=counted("lost_answer"),
@@ -121,8 +121,8 @@ ROWS_IN_BOTH_SPLITS = Rule(
     "rows_in_both_splits",
     "warning",
     Plural(
-        "{count} held-back row is also among the rows to train on, so `eval_loss` looks better than it is ({where}).",
-        "{count} held-back rows are also among the rows to train on, so `eval_loss` looks better than it is ({where}).",
+        "{count} held-out row is also among the training rows, so `eval_loss` looks better than it is ({where}).",
+        "{count} held-out rows are also among the training rows, so `eval_loss` looks better than it is ({where}).",
     ),
     N_("Remove the repeats from the data set."),
     broken="dataset: d.jsonl",

@@ -58,4 +58,4 @@ def where(rows: Sequence[int], count: int, *, looked_at: int | None = None, file
         said = Message(N_("{file}: {where}"), {"file": file, "where": said})
     if looked_at is None:
         return said
-    return Message(N_("of the {looked_at} rows looked at; {where}"), {"looked_at": f"{looked_at:,}", "where": said})
+    return Message(N_("of the {looked_at} rows checked; {where}"), {"looked_at": f"{looked_at:,}", "where": said})

@@ -97,7 +97,9 @@ ROWS_BEYOND_POSITIONS = Rule(
 _POSITIONS = re.compile(r"wpe|\w*position\w*")
 _NO_EVAL = N_("No row of {file} has a trained token within `max_length` {limit}, so there is nothing to evaluate.")
 _LOOK_AT_EVAL = N_("Raise `max_length`, or name another `eval_dataset`.")
-_NO_ANSWER = N_("No token of any row is trained on: the text that the chat template writes has none of the answers.")
+_NO_ANSWER = N_(
+    "No token of any row is trained on: the text that the chat template writes contains none of the answers."
+)
 _ADD_ANSWERS = N_("Look at a row with `data FILE --show 1`, and fix the rows or the template.")
 _CUTS_BY_DROPPING: tuple[tuple[Rule, NoteCode], ...] = ((ROWS_TOO_LONG, "cut"),)
 _CUTS: tuple[tuple[Rule, NoteCode], ...] = (

@@ -15,8 +15,8 @@ from lora_backend.i18n import N_
 SECRET_IN_CONFIG = Rule(
     "secret_in_config",
     "warning",
-    N_("`{key}` looks like it holds a secret; every run keeps a copy of its config."),
-    N_("Remove it and revoke it where it was issued; put the hub's token into the environment variable HF_TOKEN."),
+    N_("`{key}` looks like it contains a secret; every run keeps a copy of its config."),
+    N_("Remove it and revoke it where it was issued; put the hub token in the environment variable HF_TOKEN."),
     broken="dataset: hf_abcdefghijklmnopqrst",
     fixed="dataset: hf_short.jsonl",
 )

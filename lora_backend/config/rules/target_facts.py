@@ -111,9 +111,9 @@ TOWERS_LEFT_ALONE = Rule(
     "towers_left_alone",
     "hint",
     N_(
-        "`target_modules` means the text model alone: {towers} get no adapter, because rows of text do not pass through them."
+        "`target_modules` covers only the text model: {towers} get no adapter, because rows of text do not pass through them."
     ),
-    N_("Name their modules with the tower's name to adapt them all the same."),
+    N_("To adapt them anyway, include the tower's name in the module names."),
     broken="target_modules: all-linear",
     fixed="target_modules: all-linear",
     facts=Facts(tree=ModuleTree("gemma3", {}, {}, towers=("model.vision_tower", "model.multi_modal_projector"))),

@@ -42,8 +42,8 @@ def _batches(config: ConfigView) -> Iterator[Finding]:
 UNUSUAL_LEARNING_RATE = Rule(
     "unusual_learning_rate",
     "warning",
-    N_("`learning_rate` {rate} is far above what LoRA is usually trained with (1e-5 to 2e-3)."),
-    N_("Set `learning_rate: 1e-4`, or keep it if it was tried."),
+    N_("`learning_rate` {rate} is far above the usual range for LoRA (1e-5 to 2e-3)."),
+    N_("Set `learning_rate: 1e-4`, or keep it if you have tried it."),
     broken="learning_rate: 1e-6",
     fixed="learning_rate: 1e-5",
 )
@@ -52,7 +52,7 @@ UNUSUAL_LEARNING_RATE = Rule(
 def _learning_rate(config: ConfigView) -> Iterator[Finding]:
     rate = config.get("learning_rate") if config.has_good("learning_rate") else 1e-4
     if not LEARNING_RATES[0] <= rate <= LEARNING_RATES[1]:
-        below = N_("`learning_rate` {rate} is far below what LoRA is usually trained with (1e-5 to 2e-3).")
+        below = N_("`learning_rate` {rate} is far below the usual range for LoRA (1e-5 to 2e-3).")
         yield UNUSUAL_LEARNING_RATE.found(
             config,
             "learning_rate",
@@ -98,7 +98,7 @@ NO_WARMUP = Rule(
 LONG_WARMUP = Rule(
     "long_warmup",
     "warning",
-    N_("The learning rate warms up through {share} of training and is hardly ever at its set value."),
+    N_("The learning rate warms up for {share} of training and is hardly ever at its set value."),
     N_("Set `warmup_ratio: 0.03`."),
     broken="warmup_ratio: 0.6",
     fixed="warmup_ratio: 0.5",
@@ -141,8 +141,8 @@ STEPS_NEVER_COME = Rule(
     "steps_never_come",
     "warning",
     Plural(
-        "`{key}` is {steps}, but training has only {count} step, so it never comes to that.",
-        "`{key}` is {steps}, but training has only {count} steps, so it never comes to that.",
+        "`{key}` is {steps}, but training has only {count} step, so it never takes effect.",
+        "`{key}` is {steps}, but training has only {count} steps, so it never takes effect.",
     ),
     N_("Set `{key}: {fewer}`."),
     broken="max_steps: 100\nsave_steps: 200",

@@ -93,7 +93,7 @@ def slowest_note(plan: Plan, cpu: Cpu) -> Message | None:
     if waits < 5:
         return None
     return Message(
-        N_("{slow} sets the pace: {quick} waits for it {percent} % of the time."),
+        N_("{slow} sets the pace: {quick} waits for it {percent}% of the time."),
         {"slow": slow, "quick": quick, "percent": waits},
     )
 

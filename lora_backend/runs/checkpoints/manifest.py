@@ -64,7 +64,7 @@ def refuse_earlier(checkpoint: Path) -> None:
         return
     raise RunError(
         N_(
-            "{checkpoint} was written by an earlier version, so this one cannot train on from it. Start a new run from its config; the adapter in {path} still loads."
+            "{checkpoint} was written by an earlier version, so this version cannot continue from it. Start a new run from its config; the adapter in {path} still loads."
         ),
         checkpoint=checkpoint.name,
         path=str(checkpoint),

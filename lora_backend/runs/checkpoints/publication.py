@@ -102,7 +102,7 @@ def publication_of(values: Mapping[str, Any], installation: Installation, *, bou
     if bound and not is_within(folder, installation.output_roots):
         raise PublicationError(
             "output_dir",
-            N_("`output_dir` must lie below {roots}. Choose a folder there, or add yours to FLIGHTDECK_OUTPUT_ROOTS and restart."),
+            N_("`output_dir` must be below {roots}. Choose a folder there, or add yours to FLIGHTDECK_OUTPUT_ROOTS and restart."),
             roots=", ".join(map(str, installation.output_roots)),
         )  # fmt: skip
     if names is None:
@@ -190,7 +190,7 @@ def _refuse_unusable(steps: list[_Step]) -> None:
         if not os.access(next(part for part in (path, *path.parents) if part.exists()), os.W_OK):
             raise PublicationError(key, _UNREACHABLE, path=str(path), reason=os.strerror(errno.EACCES), key=key)
         if kind is not None and stat.S_ISLNK(kind):
-            raise PublicationError(key, N_("{path} is a link, and no adapter is published through a link. Choose another `{key}`, or put a folder there."), path=str(path), key=key)  # fmt: skip
+            raise PublicationError(key, N_("{path} is a link, and adapters are not published through links. Choose another `{key}`, or put a folder there."), path=str(path), key=key)  # fmt: skip
         if kind is not None and not stat.S_ISDIR(kind):
             raise PublicationError(key, N_("{path} is a file, so no adapter can be published there. Choose another `{key}`."), path=str(path), key=key)  # fmt: skip
 
@@ -219,7 +219,7 @@ def _refuse_kept(steps: list[_Step], installation: Installation) -> None:
             key = next(key for way, key in ways.items() if way.leads_into(folder) or _is_named_alike(way.path, folder, workspace))  # fmt: skip
             raise PublicationError(
                 key,
-                N_("No adapter can be published in {path}: {folder} is for other files of Flightdeck. Choose another `{key}`."),
+                N_("Adapters cannot be published in {path}: Flightdeck uses {folder} for other files. Choose another `{key}`."),
                 path=str(target),
                 folder=str(folder),
                 key=key,
@@ -229,7 +229,7 @@ def _refuse_kept(steps: list[_Step], installation: Installation) -> None:
         if folder.resolve().is_relative_to(target) or (whole.exists and _Way.to(folder.resolve()).leads_into(target)):
             raise PublicationError(
                 steps[-1].key,
-                N_("No adapter can be published as {path}: {folder} is there. Choose another `{key}`."),
+                N_("No adapter can be published as {path}: {folder} is in the way. Choose another `{key}`."),
                 path=str(target),
                 folder=str(folder),
                 key=steps[-1].key,
@@ -246,7 +246,7 @@ def _refuse_models(steps: list[_Step], installation: Installation) -> None:
             key = next(key for key, path in steps if path.is_relative_to(parent))
             raise PublicationError(
                 key,
-                N_("No adapter can be published in {path}: {folder} holds a model or another adapter. Choose another `{key}`."),
+                N_("No adapter can be published in {path}: {folder} contains a model or another adapter. Choose another `{key}`."),
                 path=str(target),
                 folder=str(parent),
                 key=key,

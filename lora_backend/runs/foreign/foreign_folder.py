@@ -92,7 +92,7 @@ def open_folder(path: Path, roots: tuple[Path, ...] = ()) -> FoundFolder:
         if not path.exists():
             raise RunError(N_("There is no folder {path}. Check the path."), path=str(path))
         if not path.is_dir():
-            raise RunError(N_("{path} is a file. Name the folder that it lies in."), path=str(path))
+            raise RunError(N_("{path} is a file. Name the folder that it is in."), path=str(path))
         path = path.resolve()
         return _open_run(path) if (path / RUN_JSON).is_file() else _open_training(path, (path, *roots))
     except LinkRefusedError:

@@ -87,7 +87,7 @@ def _known(path: Path, kind: Kind, stamp: tuple[int, ...]) -> Training | None:
         found = outside.call("lora_backend.runs.foreign.trainer_state:training_as_json", str(path), kind)
     except outside.OutsideError as error:
         raise RunError(
-            N_("{path} could not be read whole: {reason} Open another checkpoint's folder."),
+            N_("{path} could not be read completely: {reason} Open another checkpoint's folder."),
             path=str(path),
             reason=error.message,
         ) from error
@@ -174,10 +174,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
         raise unreadable(path, error) from error
     except ValueError as error:
         raise RunError(
-            N_("{path} is not whole JSON. Wait until it is written, or copy it again."), path=str(path)
+            N_("{path} is not complete JSON. Wait until it is written, or copy it again."), path=str(path)
         ) from error
     if not isinstance(loaded, dict):
-        raise RunError(N_("{path} holds no JSON object. Download or copy it again."), path=str(path))
+        raise RunError(N_("{path} contains no JSON object. Download or copy it again."), path=str(path))
     return loaded
 
 

@@ -59,7 +59,7 @@ def health_message(health: LossHealth) -> Message:
     if health.vocabulary_size:
         return Message(
             N_(
-                "The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."
+                "The loss is stuck at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."
             ),
             {"now": number(health.loss), "size": health.vocabulary_size},
         )
@@ -72,7 +72,7 @@ def health_message(health: LossHealth) -> Message:
         )
     return Message(
         N_(
-            "The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."
+            "The gradient is 0 and the loss is stuck at {now}: the model is no longer learning. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."
         ),
         {"now": number(health.loss)},
     )
@@ -140,8 +140,8 @@ def _stalls(run: RunStore, state: RunState, columns: dict[str, Column]) -> Itera
             "stall",
             Message(
                 Plural(
-                    "The trainer has said nothing for {count} minute. It lives, so it may be at a long step; if its log does not move either, stop it and resume.",
-                    "The trainer has said nothing for {count} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume.",
+                    "The trainer has written nothing for {count} minute. It is still alive, so this may be a long step; if its log does not move either, stop the run and resume it.",
+                    "The trainer has written nothing for {count} minutes. It is still alive, so this may be a long step; if its log does not move either, stop the run and resume it.",
                 ),
                 {"count": max(round(silent_s / 60), 1)},
             ),
@@ -160,7 +160,7 @@ def _disk(run: RunStore) -> Iterator[Alert]:
     values: dict[str, Any] = {"free": f"{free_bytes / 2**30:.2f}", "checkpoint": f"{checkpoint_bytes / 2**30:.2f}"}
     sentence = (
         N_(
-            "The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Free some space before the next one."
+            "The disk is nearly full: {free} GiB are free, but a checkpoint takes {checkpoint} GiB. Free some space before the next one."
         )
         if saved
         else N_("The disk is nearly full: {free} GiB are free. Free some space before the first checkpoint.")

@@ -69,10 +69,10 @@ class Bin:
         self.folder.mkdir(parents=True, exist_ok=True)
         with run.writing():  # so that nobody resumes it between the two
             if not run.state().has_ended:
-                raise RunError(N_("The run {id} is still running. Stop it first."), id=run.id)
+                raise RunError(N_("Run {id} is still running. Stop it first."), id=run.id)
             if os.path.lexists(self.folder / run.id):  # a link that leads nowhere too
                 raise RunError(
-                    N_("There is a run {id} in the trash already. Restore that one or empty the trash first."),
+                    N_("Run {id} is already in the trash. Restore that one or empty the trash first."),
                     id=run.id,
                 )
             run.path.rename(self.folder / run.id)
@@ -84,7 +84,7 @@ class Bin:
         source = self._find(run_id)
         target = self.runs / run_id
         if os.path.lexists(target):  # a link that leads nowhere too
-            raise RunError(N_("There is a run {id} again; this one stays in the trash."), id=run_id)
+            raise RunError(N_("There is a run {id} again, so this one stays in the trash."), id=run_id)
         self.runs.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         (self.folder / f"{run_id}.json").unlink(missing_ok=True)
@@ -123,7 +123,7 @@ class Bin:
     def _find(self, run_id: str) -> Path:
         path = self.folder / run_id
         if not RUN_ID.fullmatch(run_id) or not (path / "run.json").is_file():
-            raise RunError(N_("There is no run {id} in the trash."), id=run_id[:80])
+            raise RunError(N_("Run {id} is not in the trash."), id=run_id[:80])
         return path
 
 

@@ -237,7 +237,7 @@ class _Watch:
         if job.num_cancels < 2 or job.is_over:
             return None
         values = {"id": job.id, "state": job.state, "cluster": self.cluster.name, "num": job.num_cancels}
-        said = N_("{cluster} job {id} was cancelled and is still {state} (cancelled {num} times). It is followed until it is gone.")  # fmt: skip
+        said = N_("{cluster} job {id} was cancelled and is still {state} (cancelled {num} times). Flightdeck keeps watching it until it ends.")  # fmt: skip
         return Message(said, values)
 
     def _outcome(self) -> object:

@@ -24,11 +24,11 @@ SAYS = {
     "steps": N_("Stopping: saving a checkpoint after this step … Press Ctrl-C again to stop now."),
     "after": N_("Stopping: the adapter is saved, then the run ends. Press Ctrl-C again to stop now."),
     "before": N_("Stopping: the run ends before its first step. Press Ctrl-C again to stop now."),
-    "job": N_("Stopping: nothing that is half done is kept. Press Ctrl-C again to stop now."),
+    "job": N_("Stopping: unfinished work is not kept. Press Ctrl-C again to stop now."),
     "download": N_(
-        "Pausing: what is here stays, and the next download goes on from it. Press Ctrl-C again to stop now."
+        "Pausing: what was downloaded is kept, and the next download continues from it. Press Ctrl-C again to stop now."
     ),
-    "unwritten": N_("The stop cannot be written into the run's folder. Press Ctrl-C again to stop now."),
+    "unwritten": N_("The stop request cannot be written to the run's folder. Press Ctrl-C again to stop now."),
 }
 
 

@@ -39,7 +39,7 @@ def command_of(folder: RunStore, installation: Installation) -> list[str]:
         return argv
     if run.kind != "train":
         raise RunError(
-            N_("The run {id} was not started on this machine, so its command is not run. Start it again here."),
+            N_("Run {id} was not started on this machine, so its command is not run. Start it again here."),
             id=folder.id,
         )
     is_demo = argv[1:4] == [*MODULE, "demo"]

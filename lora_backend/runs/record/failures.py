@@ -25,26 +25,26 @@ MACHINE_LOST = "machine_lost"
 CAUSES: dict[str, tuple[str, str | None]] = {
     "gpu_out_of_memory": (
         N_("The GPU ran out of memory."),
-        N_("Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`; the plan page says what each saves."),
+        N_("Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`; the Plan page says what each saves."),
     ),
     "host_out_of_memory": (
         N_("The machine ran out of memory."),
-        N_("Lower `batch_size` or `max_length`, end other programs, or add memory or swap."),
+        N_("Lower `batch_size` or `max_length`, close other programs, or add memory or swap."),
     ),
     "out_of_memory": (
         N_("The run ran out of memory."),
-        N_("Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`; the plan page says what each saves."),
+        N_("Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`; the Plan page says what each saves."),
     ),
     "oom_killer": (
         N_("The kernel ended the trainer because the machine ran out of memory."),
-        N_("Lower `batch_size` or `max_length`, end other programs, or add memory or swap."),
+        N_("Lower `batch_size` or `max_length`, close other programs, or add memory or swap."),
     ),
     "disk_full": (
         N_("The disk is full."),
         N_("Free some disk space and resume: the last complete checkpoint is kept."),
     ),
     "killed": (
-        N_("The trainer was ended from outside by {signal}. The log's last lines may say why."),
+        N_("The trainer was ended from outside by {signal}. The last lines of the log may say why."),
         N_("Fix what ended it, then resume. SIGKILL often means that the system ran out of memory; check `dmesg`."),
     ),
     "fault": (
@@ -56,8 +56,8 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         None,
     ),
     "ended_unseen": (
-        N_("The trainer ended while no supervisor was there to see how."),
-        N_("The log's last lines may say why. The run can be resumed."),
+        N_("The trainer ended while no supervisor was watching."),
+        N_("The last lines of the log may say why. The run can be resumed."),
     ),
     "stop_deadline": (
         N_("A stop was requested, but the trainer did not end within {deadline_s} s and was ended by {signal}."),
@@ -68,7 +68,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("Everything after the last checkpoint is lost. The run can be resumed from it."),
     ),
     "folder_gone": (
-        N_("The run's folder is gone, so its trainer was ended."),
+        N_("The run's folder no longer exists, so its trainer was ended."),
         None,
     ),
     "cancelled": (
@@ -81,7 +81,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
     "machine_lost": (
         N_("The connection to machine {number} ({place}) was lost: {reason}."),
-        N_("See whether that machine and the network between them are up, and what its own log says. The run can be resumed."),
+        N_("Check whether that machine and the network between them are up, and what its own log says. The run can be resumed."),
     ),
     "start": (
         N_("The trainer could not be started. {reason}"),
@@ -92,7 +92,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("Resume it with more memory for the job, or lower `batch_size` or `max_length`."),
     ),
     "job_timeout": (
-        N_("The job's time was over, so {cluster} ended it."),
+        N_("The job reached its time limit, so {cluster} ended it."),
         N_("Resume it with more time for the job: it continues from the last complete checkpoint."),
     ),
     "job_preempted": (
@@ -104,19 +104,19 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_cancelled": (
-        N_("The job {id} was cancelled, and not from here."),
+        N_("The job {id} was cancelled, but not from here."),
         N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_blind": (
-        N_("The machine {host} does not see {folder}."),
+        N_("The machine {host} cannot see {folder}."),
         N_("Put the workspace on a file system that all machines of the cluster share, under the same path."),
     ),
     "job_given_up": (
-        N_("{cluster} gave the job {id} up because no machine had free what it asks for."),
-        N_("Resume it with less for the job, or have Ray wait longer: set RAY_JOB_START_TIMEOUT_SECONDS on its head."),
+        N_("{cluster} gave up on the job {id} because no machine had the resources it asks for."),
+        N_("Resume it with fewer resources for the job, or have Ray wait longer: set RAY_JOB_START_TIMEOUT_SECONDS on its head node."),
     ),
     "job_unknown": (
-        N_("{cluster} does not know the job {id} any more, and nobody has written down how it ended."),
+        N_("{cluster} no longer knows the job {id}, and nothing recorded how it ended."),
         N_("The run can be resumed from its last complete checkpoint."),
     ),
     "job_failed": (

@@ -58,7 +58,7 @@ def log_of(run: RunFolder, rank: int) -> Path:
     found = logs_of(run)
     if rank not in found:
         raise RunError(
-            N_("The run {id} has no log of process {rank}. It has those of: {ranks}."),
+            N_("Run {id} has no log of process {rank}. It has logs of: {ranks}."),
             id=run.id,
             rank=rank,
             ranks=", ".join(map(str, found)) or "–",

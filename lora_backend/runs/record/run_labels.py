@@ -56,7 +56,7 @@ def _cleaned(tags: Sequence[str]) -> list[str]:
     cleaned = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
     if len(cleaned) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in cleaned):
         raise RunError(
-            N_("A run has at most {count} tags of at most {length} characters. Shorten or remove some."),
+            N_("A run can have up to {count} tags of up to {length} characters. Shorten or remove some."),
             count=MOST_TAGS,
             length=LONGEST_TAG,
         )

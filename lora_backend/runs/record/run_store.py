@@ -64,14 +64,14 @@ class RunStore(RunFolder):
         if found is None:
             if self.path.is_symlink() or self.run_json.is_symlink():
                 refuse_links(self.path)
-            raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=self.id)
+            raise RunError(N_("Run {id} was not found; its folder may have been deleted."), id=self.id)
         if RunRecord.is_newer(found) or found.get("kind", KINDS[0]) not in KINDS:
             raise self._newer()
         try:
             return RunRecord.read(found)
         except ValueError as error:
             raise RunError(
-                N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id
+                N_("The run.json of run {id} has no config, so it cannot be shown. Copy the run again."), id=self.id
             ) from error
 
     def glance_at_record(self) -> RunRecord | None:
@@ -253,9 +253,7 @@ class RunStore(RunFolder):
             raise self._newer()
 
     def _newer(self) -> RunError:
-        return RunError(
-            N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id
-        )
+        return RunError(N_("Run {id} was written by a newer version. Update to open it."), id=self.id)
 
 
 def config_after(config: Mapping[str, Any], attempts: Sequence[Attempt]) -> dict[str, Any]:

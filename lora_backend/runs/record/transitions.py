@@ -64,7 +64,7 @@ def create(path: Path, new: NewRun, installation: Installation) -> RunStore:
     made_by = provenance()  # before the lock: git may take its time
     with filling(path), run.writing():
         if run.run_json.exists():
-            raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(path))
+            raise RunError(N_("There is already a run in {path}. Choose another folder."), path=str(path))
         write_atomic(run.config_yaml, new.config_text)
         with run.changing_status_locked() as status:
             status.state, status.created_at = new.state, run.clock()
@@ -108,7 +108,7 @@ def begin_attempt(run: RunStore, state: WrittenState, attempt: Attempt, *, after
         refuse_links(run.path)
         before = run.state()
         if not before.has_ended:
-            raise StateError(N_("The run {id} has not ended, so it cannot be resumed."), id=run.id)
+            raise StateError(N_("Run {id} has not ended, so it cannot be resumed."), id=run.id)
         _refuse_another_than(run, after)
         check_move(before.state, state)
         if run.read_exit() is None:  # its processes are gone, and none was left to write it
@@ -133,7 +133,7 @@ def replan(run: RunStore, attempt: Attempt, *, after: int | None = None) -> int:
     """Write down another plan for a run that waits. `StateError` where it waits no more, or as in `move`."""
     with run.writing():
         if run.read_exit() is not None or run.read_status().state != "queued":
-            raise StateError(N_("The run {id} is no longer waiting, so its GPUs cannot be changed."), id=run.id)
+            raise StateError(N_("Run {id} is no longer waiting, so its GPUs cannot be changed."), id=run.id)
         _refuse_another_than(run, after)
         return add_attempt(run, attempt)
 
@@ -155,7 +155,7 @@ def move(
         ended = run.read_exit()
         found = ended.state if ended else run.read_status().state
         if found != old:
-            raise StateError(N_("The run {id} is {found}, not {old}."), id=run.id, found=str(found), old=old)
+            raise StateError(N_("Run {id} is {found}, not {old}."), id=run.id, found=str(found), old=old)
         _refuse_another_than(run, number)
         with run.changing_status_locked() as status:
             status.state = new
@@ -165,7 +165,7 @@ def move(
 
 def _refuse_another_than(run: RunStore, number: int | None) -> None:
     if number not in (None, run.newest_number()):
-        raise StateError(N_("The run {id} was resumed or planned again in the meantime. Reload it."), id=run.id)
+        raise StateError(N_("Run {id} was resumed or planned again in the meantime. Reload it."), id=run.id)
 
 
 # ------------------------------------------------------------------------------------------ processes
@@ -202,7 +202,7 @@ def refuse_another_trainer(run: RunStore) -> None:
     for found, pids in ours:
         if found and found.pid not in pids and is_alive(found):
             raise RunError(
-                N_("The run in {path} is being trained by process {pid}. Stop it first, or name another folder."),
+                N_("Process {pid} is training the run in {path}. Stop it first, or choose another folder."),
                 path=str(run.path),
                 pid=found.pid,
             )
@@ -251,7 +251,7 @@ def request_save(run: RunStore, actor: str | None = None) -> None:
     run.read_record()
     with _saying_why(run), run.writing():
         if run.state().has_ended or run.read_status().state == "queued":
-            raise StateError(N_("The run {id} is not being trained, so there is nothing to save."), id=run.id)
+            raise StateError(N_("Run {id} is not training, so there is nothing to save."), id=run.id)
         write_json(run.save_request, SaveRequest(actor=actor or system_user(), time=run.clock()).to_json())
 
 

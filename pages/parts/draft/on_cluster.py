@@ -63,7 +63,7 @@ def launch_elsewhere(draft: Draft, result: CheckResult) -> None:
         settings = _settings(draft, kind)
         st.caption(
             t(
-                N_("It is planned when its job has started, for the GPUs of its machine. That machine must see the workspace {folder} under the same path."),
+                N_("It is planned once its job has started, for the GPUs of that machine. That machine must see the workspace {folder} under the same path."),
                 folder=str(installation().workspace),
             )
         )  # fmt: skip

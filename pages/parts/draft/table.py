@@ -129,7 +129,7 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
     launched = [run_id for run_id in runs.values() if run_id]
     if bad:
         st.warning(
-            t(N_("Nothing can be started while there are rows with errors: {count}."), count=len(bad)),
+            t(N_("Rows with errors: {count}. Fix them before you start."), count=len(bad)),
             icon=":material/block:",
         )
         for variant in bad[:MOST_SHOWN]:
@@ -138,8 +138,8 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
         st.info(
             t(
                 Plural(
-                    "{count} of {rows} was started before. A row is started once; another tag makes them new runs.",
-                    "{count} of {rows} were started before. A row is started once; another tag makes them new runs.",
+                    "{count} of {rows} was started before. Each row starts only once; another tag makes them new runs.",
+                    "{count} of {rows} were started before. Each row starts only once; another tag makes them new runs.",
                 ),
                 count=len(launched),
                 rows=Message(Plural("{count} row", "{count} rows"), {"count": len(variants)}),

@@ -34,7 +34,7 @@ def show_download(run: RunStore) -> None:
     """On the job's own page, which has the buttons to pause and to resume: what it brought, or the way out of it."""
     request = asked_of(run)
     if request is None:
-        st.warning(t(N_("What this download was asked for cannot be read.")), icon=":material/error:")
+        st.warning(t(N_("The request of this download cannot be read.")), icon=":material/error:")
         return
     state = run.state()
     result = run.read_result(DownloadResult)

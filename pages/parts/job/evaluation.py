@@ -42,7 +42,7 @@ def show_evaluation(run: RunStore) -> None:
         st.info(say(note), icon=":material/info:")
     scrolling_table(columns_table(result))
     if result.rows is not None:
-        st.caption(t(N_("In brackets: 95 % confidence intervals from 10,000 bootstrap resamples of the rows.")))
+        st.caption(t(N_("In brackets: 95% confidence intervals from 10,000 bootstrap resamples of the rows.")))
     groups = groups_table(result)
     if groups is not None:
         scrolling_table(groups)

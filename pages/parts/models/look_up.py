@@ -55,7 +55,7 @@ def _fields(repo_id: str, revision: str) -> None:
         format_func=visible,
         key=FIELD,
         accept_new_options=True,
-        placeholder=t(N_("owner/name, as in Qwen/Qwen2.5-0.5B-Instruct")),
+        placeholder=t(N_("owner/name, such as Qwen/Qwen2.5-0.5B-Instruct")),
         on_change=safely(_chose),
         help=t(
             N_(

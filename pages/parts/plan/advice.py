@@ -157,7 +157,7 @@ def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
 
 def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
     before, after = (f"{100 * plan.bottleneck_utilisation:.0f}" for plan in (work.plan, remedy.plan))
-    yield t(N_("busiest device {before} % → {after} %"), before=before, after=after)
+    yield t(N_("busiest device {before}% → {after}%"), before=before, after=after)
     if remedy.code == "one_more_gpu":
         yield t(N_("takes {size} off the others"), size=gib(remedy.saves_bytes))
     elif remedy.change:
@@ -165,9 +165,9 @@ def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
     if remedy.change and remedy.slowdown is None:
         yield t(N_("changes what is learned, not only how fast"))
     elif remedy.change and remedy.slower_percent > 0:
-        yield t(N_("about {percent} % slower"), percent=remedy.slower_percent)
+        yield t(N_("about {percent}% slower"), percent=remedy.slower_percent)
     elif remedy.change and remedy.slower_percent < 0:
-        yield t(N_("about {percent} % faster"), percent=-remedy.slower_percent)
+        yield t(N_("about {percent}% faster"), percent=-remedy.slower_percent)
     yield say(remedy.price)
 
 

@@ -96,7 +96,7 @@ def fullest(plan: Plan, *, in_short: bool = False) -> str:
     device = plan.bottleneck
     held, room = device.breakdown.total / GIB, device.target.capacity_bytes / GIB
     said = Message(
-        N_("{held} of {room}\u00a0GiB ({percent}\u00a0%)"),
+        N_("{held} of {room} GiB ({percent}%)"),
         {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"},
     )
     name = f"GPU {device.target.device}" if in_short and not device.target.is_cpu else device_name(device)

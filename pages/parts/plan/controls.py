@@ -62,7 +62,7 @@ def model_and_gpus(question: Question) -> None:
         on_change=safely(_write_word),
         args=(addresses.GPUS,),
         max_chars=200,
-        help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
+        help=t(N_("GiB of each, such as 24,12,8, or names, such as 2xRTX-4090,A100-40G. Empty: this machine.")),
     )
 
 
@@ -83,7 +83,7 @@ def settings_bar(question: Question) -> None:
                 step=5,
                 least=1,
                 label=t(N_("Fill each GPU up to (%)")),
-                help_text=t(N_("Where no placement keeps to it, GPUs are filled further.")),
+                help_text=t(N_("If no placement stays within it, GPUs are filled further.")),
             )
         for name in asked:
             if KEYS[name].group == "devices":

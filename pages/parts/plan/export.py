@@ -57,7 +57,7 @@ def show_export(work: Work) -> None:
             key="export_map",
         )
     st.code(visible_lines(texts[ending]), language={"py": "python"}.get(ending, ending), height=260)
-    st.caption(t(N_("accelerate and transformers take it as it is: `device_map=` of from_pretrained.")))
+    st.caption(t(N_("Works as it is with accelerate and transformers: `device_map=` of from_pretrained.")))
     if work.plan.assignment[-1] != work.plan.assignment[0] and not work.plan.profile.is_tied:
         st.caption(
             t(
@@ -79,7 +79,7 @@ def picture_buttons(work: Work) -> None:
         mime="image/svg+xml",
         on_click="ignore",
         key="plan_picture",
-        help=t(N_("This plan for a slide: which block lies where, and how much stays free.")),
+        help=t(N_("A picture of this plan for slides: where each block goes, and how much stays free.")),
     )
     png_button(svg, name="plan.png", key="plan_picture_png")
 

@@ -146,7 +146,7 @@ def _confirm(work: Work, way: Way, launch: Launch) -> None:
             said = change(work.question.base, changes).label
             st.markdown(t(N_("Changes of the config: {changes}"), changes=say(said)))
         else:
-            st.markdown(t(N_("The config says so already.")))
+            st.markdown(t(N_("The config already says so.")))
         with st.container(horizontal=True):
             wanted = st.button(
                 t(N_("Change and launch")) if changes else t(N_("Launch")),

@@ -125,7 +125,7 @@ def _frame(figure: Any, row: int, device: DevicePlan, part: str, theme: str) -> 
     color = IN_DOUBT.get(device.verdict, OUTLINE)[theme]
     figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.27, y1=row + 0.27, line={"color": color, "width": 3})
     left = f"<b>{in_chart(device_name(device))}</b>" + (f" · {in_chart(part)}" if part else "")
-    used = f"{100 * device.utilisation:.0f} % · " if device.breakdown.total else ""
+    used = f"{100 * device.utilisation:.0f}% · " if device.breakdown.total else ""
     words = {
         "xref": "paper",
         "y": row - 0.28,

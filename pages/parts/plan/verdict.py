@@ -53,12 +53,12 @@ def show_basis(work: Work) -> None:
     profile, memory = work.plan.profile, Memory(work.plan.profile, work.plan.workload)
     percent, reserve = f"{100 * profile.expected_error:.0f}", f"{100 * RESERVE:.0f}"
     said = [
-        t(N_("Traced from the model's own training step; tensors are expected within {percent} %."), percent=percent)
+        t(N_("Traced from the model's own training step; tensors are expected within {percent}%."), percent=percent)
         if profile.method != "formula"
-        else t(N_("Weights and adapter are counted; activations come from a formula. Expected within {percent} %."), percent=percent),
-        t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=reserve)
+        else t(N_("Weights and adapter are counted; activations come from a formula. Expected within {percent}%."), percent=percent),
+        t(N_("Assumed besides tensors: {context} for CUDA context and cuBLAS on each GPU in use, and {reserve}% of temporary tensors for fragmentation."), context=gib(memory.overhead_bytes), reserve=reserve)
         if memory.overhead_bytes
-        else t(N_("Assumed beside tensors: {reserve} % of what comes and goes for fragmentation."), reserve=reserve),
+        else t(N_("Assumed besides tensors: {reserve}% of temporary tensors for fragmentation."), reserve=reserve),
         t(N_("A plan is tight if it would no longer fit with that error and twice the overhead.")),
         t(N_("Every row is planned as {length} tokens long."), length=f"{work.config.max_length:,}"),
     ]  # fmt: skip
@@ -112,4 +112,4 @@ def _state(work: Work) -> dict[str, Any]:
 
 def _fullest(state: dict[str, Any]) -> str:
     name, share = state["fullest"]
-    return f"{100 * share:.0f} % ({name})"
+    return f"{100 * share:.0f}% ({name})"

@@ -77,5 +77,5 @@ def remember(before: Chat, done: str) -> None:
     st.session_state[session.UNDO] = (before, Message(done))
 
 
-EDITED_TURN = N_("The prompt was changed, and what came after it removed.")
+EDITED_TURN = N_("The prompt was changed, and everything after it was removed.")
 DELETED_TURN = N_("The turn was deleted.")

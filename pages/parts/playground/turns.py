@@ -87,7 +87,7 @@ def _editor(chat: Chat, number: int) -> None:
         )  # fmt: skip
         st.button(t(N_("Cancel")), key=f"cancel-{number}", on_click=safely(_leave_editor))
     if number < len(chat.turns) - 1:
-        st.caption(t(N_("What came after this prompt is removed. You can undo it.")))
+        st.caption(t(N_("Everything after this prompt is removed. You can undo it.")))
 
 
 def _replies(chat: Chat, number: int, under: UnderWay | None, *, can_ask: bool) -> None:

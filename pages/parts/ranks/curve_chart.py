@@ -31,9 +31,9 @@ def rank_chart(line: EnergyLine, chosen: Choice, curve: RankCurve | None) -> Any
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         xaxis={"title": in_chart(t_plain(N_("Rank"))), "range": [0.5, line.ranks[-1] + 0.5], "tickformat": "d"},
-        yaxis={"title": in_chart(t_plain(N_("Loss") if curve else N_("Energy kept, %")))},
+        yaxis={"title": in_chart(t_plain(N_("Loss") if curve else N_("Energy kept (%)")))},
         yaxis2={
-            "title": in_chart(t_plain(N_("Size, MiB"))),
+            "title": in_chart(t_plain(N_("Size (MiB)"))),
             "overlaying": "y",
             "side": "right",
             "rangemode": "tozero",
@@ -46,7 +46,7 @@ def rank_chart(line: EnergyLine, chosen: Choice, curve: RankCurve | None) -> Any
 
 
 def _size(figure: Any, line: EnergyLine) -> None:
-    name = in_chart(t_plain(N_("Size, MiB")))
+    name = in_chart(t_plain(N_("Size (MiB)")))
     figure.add_scatter(
         x=line.ranks,
         y=[size_bytes / MIB for size_bytes in line.sizes_bytes],
@@ -61,7 +61,7 @@ def _size(figure: Any, line: EnergyLine) -> None:
 
 
 def _energy(figure: Any, line: EnergyLine) -> None:
-    name = in_chart(t_plain(N_("Energy kept, %")))
+    name = in_chart(t_plain(N_("Energy kept (%)")))
     figure.add_scatter(
         x=line.ranks,
         y=[100 * energy for energy in line.energies],

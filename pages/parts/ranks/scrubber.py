@@ -116,9 +116,9 @@ def _slider(spectrum: AdapterSpectrum) -> Choice:
 def _figures(chosen: Choice, spectrum: AdapterSpectrum, curve: RankCurve | None) -> None:
     with st.container(horizontal=True):
         _figure(t(N_("Ranks")), t("{rank}", rank=chosen.rank_words))
-        _figure(t(N_("Energy kept")), t("{percent} %", percent=f"{100 * chosen.energy:.2f}"))
+        _figure(t(N_("Energy kept")), t("{percent}%", percent=f"{100 * chosen.energy:.2f}"))
         share = chosen.size_bytes / max(chosen.full_bytes, 1) - 1
-        _figure(t(N_("Size")), t("{size}", size=size(chosen.size_bytes)), f"{100 * share:.0f} %" if share else None)
+        _figure(t(N_("Size")), t("{size}", size=size(chosen.size_bytes)), f"{100 * share:.0f}%" if share else None)
         if curve is not None:
             loss = loss_near(curve, chosen.average)
             is_measured = chosen.by == "rank" and any(point.rank == chosen.average for point in curve.points)
@@ -201,7 +201,7 @@ def _what_was_measured(curve: RankCurve) -> None:
     said = Plural("Measured on {count} row.", "Measured on {count} rows.")
     st.caption(say(Message(said, {"count": curve.num_rows})))
     if curve.are_trained:
-        st.caption(t(N_("The adapter has learned these rows; on rows that it has not seen the knee may lie lower.")))
+        st.caption(t(N_("The adapter was trained on these rows; on unseen rows the knee may be lower.")))
     scrolling_table(curve_table(curve))
 
 
@@ -213,7 +213,7 @@ def _export(adapter: Path, chosen: Choice, spectrum: AdapterSpectrum, run: RunSt
         type="primary",
         key="export_truncated",
         disabled=is_whole,
-        help=t(N_("The adapter has these ranks already.")) if is_whole else None,
+        help=t(N_("The adapter already has these ranks.")) if is_whole else None,
     )
     if not is_asked:
         return

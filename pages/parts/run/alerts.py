@@ -25,7 +25,7 @@ ENDS = {
     "finished": (N_("The run has finished."), "check_circle"),
     "stopped": (N_("The run has stopped."), "stop_circle"),
     "failed": (N_("The run has failed."), "error"),
-    "lost": (N_("The run is lost: no process of it is left."), "help"),
+    "lost": (N_("The run is lost: none of its processes is left."), "help"),
 }
 
 

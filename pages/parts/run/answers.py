@@ -29,7 +29,7 @@ def run_answers(run: RunStore, state: RunState) -> None:
         _table(run, answers)
     if show_samples(run) or answers or is_answering:
         return
-    before = N_("Once trained, base model and adapter answer the config's questions here, if it names any.")
+    before = N_("After training, the base model and the adapter answer the config's questions here, if it has any.")
     after = N_("This run has no answers: its config names no `questions`.")
     st.info(t(after if state.has_ended else before), icon=":material/forum:")
 

@@ -89,7 +89,7 @@ def chosen_look(name: str, *, has_log: bool = True) -> Look:
         key=f"curves_smoothing-{name}",
         help=t(
             N_(
-                "How many of the points each value is averaged over, the newest counting most. 0 % shows the loss as it was logged."
+                "How many of the points each value is averaged over, with the newest counting most. 0% shows the loss as it was logged."
             )
         ),
         width=220,

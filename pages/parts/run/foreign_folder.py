@@ -54,7 +54,7 @@ def folder_box(name: str = "") -> None:
             name,
             key=session.FOLDER_NAME,
             placeholder="outputs/my-lora",
-            help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
+            help=t(N_("Below the workspace or a model root; relative paths start at the workspace.")),
         )
         if st.form_submit_button(t(N_("Open the folder")), icon=":material/folder_open:") and typed.strip():
             st.switch_page(RUNS, query_params={addresses.FOLDER: typed.strip()})
@@ -181,7 +181,7 @@ def _parts(found: FoundFolder) -> None:
 def _curves(found: FoundFolder) -> None:
     columns, name = found.columns, found.path.name
     if not any(len(points(columns, key)[0]) for key in ("loss", "eval_loss", *(chart[0] for chart in SMALL_CHARTS))):
-        st.info(t(N_("This folder holds no record of the loss.")), icon=":material/show_chart:")
+        st.info(t(N_("This folder has no record of the loss.")), icon=":material/show_chart:")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         look = chosen_look(name)
@@ -243,6 +243,6 @@ def _config(found: FoundFolder) -> None:
     assert found.run
     text = found.run.config_text()
     if text is None:
-        st.info(t(N_("The run's config file is gone.")))
+        st.info(t(N_("The run's config file no longer exists.")))
     else:
         st.code(visible_lines(text[:MOST_CONFIG_BYTES]), language="yaml")

@@ -20,7 +20,7 @@ def train_longer(run: RunStore) -> dict[str, Any] | None:
     with st.popover(t(N_("Train longer…")), icon=":material/fast_forward:"):
         changes = _wanted(run)
         st.caption(
-            t(N_("Continues from the last checkpoint. The learning-rate schedule is recomputed for the new length."))
+            t(N_("Continues from the last checkpoint. The learning rate schedule is recomputed for the new length."))
         )
         pressed = st.button(
             t(N_("Continue training")), type="primary", key="train_longer", icon=":material/play_arrow:"

@@ -25,7 +25,7 @@ def run_machines(run: RunStore, state: RunState) -> None:
     with st.container(border=True, key="other_machines"):
         st.markdown(bold(t(N_("Start the other machines"))))
         if state.state == "queued":
-            st.caption(t(N_("This machine waits for its devices. Start the others when it has begun.")))
+            st.caption(t(N_("This machine is waiting for its devices. Start the others once it has begun.")))
         else:
             st.caption(t(N_("The run begins when all machines have joined.")))
         goes_on = any(one.anew is not None for one in machines)
@@ -33,14 +33,14 @@ def run_machines(run: RunStore, state: RunState) -> None:
             _config_file(
                 run,
                 N_(
-                    "Copy the config to each of them as {name}. Model and data may lie in other places there: name them with `--set`."
+                    "Copy the config to each of them as {name}. If model and data are in other places there, set them with `--set`."
                 ),
             )
         for one in machines:
             _machine(one, one.command)
         if goes_on:
             with st.expander(t(N_("A machine has no folder of this run"))):
-                _config_file(run, N_("Copy the config there as {name}, and run instead:"))
+                _config_file(run, N_("Copy the config there as {name} and run this instead:"))
                 for one in machines:
                     _machine(one, one.anew or one.command)
 

@@ -55,7 +55,7 @@ def memory_view(run: RunStore, *, has_ended: bool) -> None:
         st.caption(t(text))
     elif any(found.expected is None for found in comparisons):
         text = (
-            N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")
+            N_("There is no profile for rows of that length here, so the plan's expectation is unknown.")
             if has_ended
             else N_("The plan for rows of that length will show up here when training has ended.")
         )
@@ -77,13 +77,13 @@ def _device(found: Comparison, measured: Measured | None) -> None:
         columns = st.columns(3)
         columns[0].metric(t(N_("Planned for step {step}"), step=step), size(found.expected_bytes))
         columns[1].metric(t(N_("Measured in step {step}"), step=step), size(found.measured_bytes))
-        difference = "–" if found.difference is None else f"{100 * found.difference:+.1f} %"
+        difference = "–" if found.difference is None else f"{100 * found.difference:+.1f}%"
         columns[2].metric(t(N_("Difference")), difference)
         st.caption(
             t(
                 Plural(
-                    "The step had {count} row of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.",
-                    "The step had {count} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.",
+                    "The step had {count} row of {tokens} tokens. Both sides count only tensors; the whole process used {process}.",
+                    "The step had {count} rows of {tokens} tokens. Both sides count only tensors; the whole process used {process}.",
                 ),
                 count=had.rows,
                 tokens=had.tokens,

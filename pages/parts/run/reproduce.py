@@ -24,7 +24,7 @@ def run_reproduce(run: RunStore) -> None:
     """The config as it ran, the command, and on request whether data, versions and code are still the same."""
     text = run.config_text()
     if text is None:
-        st.info(t(N_("The run's config file is gone.")))
+        st.info(t(N_("The run's config file no longer exists.")))
     else:
         _yaml(text)
     before, now = run.read_record().config, run.config_as_changed()

@@ -52,7 +52,7 @@ def run_again(run: RunStore, state: RunState) -> None:
     refused = refused_of(run, state)
     is_possible = can_resume(run)
     if part_of(run.read_attempt()) is not None:
-        st.caption(t(N_("Resume it on the first machine, whose page then shows the command for this one.")))
+        st.caption(t(N_("Resume it on the first machine; its page then shows the command for this one.")))
     is_shared = is_possible and _asked_where_they_meet(run)
     changes: dict[str, Any] = {}
     calmer = calmer_start(run, health_of(run)) if is_possible else None
@@ -132,9 +132,7 @@ def _confirm_button(refused: Refused) -> bool:
 
 def _changes(run: RunStore, state: RunState) -> tuple[dict[str, Any], bool]:
     """Settings to resume with, and whether that was asked for; what each of them does is said before."""
-    st.caption(
-        t(N_("Keys and their new values, as in a config. What cannot change in the middle of a run is refused."))
-    )
+    st.caption(t(N_("Keys and their new values, as in a config. Keys that cannot change during a run are rejected.")))
     text = st.text_area(
         t(N_("Settings")),
         key=f"changes-{run.id}",
@@ -192,7 +190,7 @@ def _remedies(run: RunStore, *, can_resume: bool) -> None:
         known = (run.id, found)
         st.session_state[session.REMEDIES] = known
     if not known[1]:
-        st.info(t(N_("The planner knows nothing that would save memory here. Take a smaller model or a larger GPU.")))
+        st.info(t(N_("The planner knows no way to save memory here. Use a smaller model or a larger GPU.")))
     for place, remedy in enumerate(known[1][:4]):
         _remedy(run, remedy, place, can_resume=can_resume)
 

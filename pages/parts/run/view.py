@@ -104,7 +104,7 @@ def _ranks(run: RunStore, state: RunState) -> None:
     report = run.read_rank_report()
     if report is None:
         before = N_("The ranks are checked when the model is loaded.")
-        after = N_("It ended before its ranks were checked, or its config does not ask for that.")
+        after = N_("It ended before its ranks were checked, or its config does not ask for the check.")
         _nothing_there(state, before, after, "verified")
         return
     show_verdict(report)

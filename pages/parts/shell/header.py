@@ -79,5 +79,5 @@ def page_header(
 
 
 def browser_tab(text: str) -> None:
-    """Let the browser's tab say `text`, which may change while a page is shown: `42 % · SmolLM2`."""
+    """Let the browser's tab say `text`, which may change while a page is shown: `42% · SmolLM2`."""
     st.set_page_config(page_title=text if text == PRODUCT else f"{text} · {PRODUCT}")

@@ -40,7 +40,7 @@ def meeting_fields(key: str, num_nodes: int, before: str | None = None) -> str |
         st.caption(
             t(
                 N_(
-                    "{count} machines train together, and this is the first. Once it is started, the run's page shows the command for each of the others; it begins when all have joined."
+                    "{count} machines train together, and this is the first. Once the run is started, its page shows the command for each of the others; training begins when all have joined."
                 ),
                 count=num_nodes,
             )

@@ -143,7 +143,7 @@ def _base(draft: Draft, base_id: str) -> Base:
         return Base(base_id, name, values_of(text, name))
     if base_id == DEFAULTS:
         return Base(DEFAULTS, t(N_("Default")), default_config())
-    raise ConfigError(N_("What the address compares with is not there; these are the defaults instead."))
+    raise ConfigError(N_("The comparison in this address was not found, so the defaults are shown instead."))
 
 
 def _run_base(base_id: str, run: RunStore) -> Base:
