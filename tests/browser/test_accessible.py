@@ -137,6 +137,19 @@ def test_a_draft_is_made_by_the_keyboard_alone(shared_tiny: Dashboard, page: Pag
     assert list(Path(shared_tiny.workspace / "drafts").iterdir())
 
 
+def test_a_popover_that_the_keyboard_opens_takes_the_focus_and_gives_it_back(
+    places: dict[str, str], page: Page
+) -> None:
+    settled(page, places["verified"])
+    button = page.get_by_role("button", name="Check against a config")
+    press_by_key(button)
+    inside = page.get_by_test_id("stPopoverBody").locator(":focus")
+    expect(inside).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+
+
 def test_who_wants_no_motion_gets_none(shared_tiny: Dashboard, browser: Browser) -> None:
     context = browser.new_context(reduced_motion="reduce", locale="en-US")
     page = context.new_page()

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from lora_backend.demo.model import demo_model_dir
-from tests.browser.conftest import Dashboard, badge, free_port, press, settled
+from tests.browser.conftest import Dashboard, badge, free_port, press_by_key, settled
 from tests.browser.patience import STARTS_MS, expect
 from tests.tiny import make_model
 
@@ -28,16 +28,16 @@ def with_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     running.kill()
 
 
-def test_from_the_button_to_what_it_learned_in_two_clicks(with_demo_model: Dashboard, page: Page) -> None:
+def test_from_the_button_to_what_it_learned_by_the_keyboard_alone(with_demo_model: Dashboard, page: Page) -> None:
     settled(page, with_demo_model.url)
-    press(page.get_by_role("button", name="Start the demo"))
+    press_by_key(page.get_by_role("button", name="Start the demo"))
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(badge(page, "Finished")).to_be_visible(timeout=STARTS_MS)
     learned = page.get_by_test_id("stMetric")
     expect(learned.filter(has_text="English: right answers").first).to_contain_text("/ 24")
     expect(learned.filter(has_text="Chinese: right answers").first).to_contain_text("/ 24")
     expect(learned.filter(has_text="Ranks").first).to_contain_text("OK")
-    press(page.get_by_role("link", name="Try it").or_(page.get_by_role("button", name="Try it")).first)
+    press_by_key(page.get_by_role("link", name="Try it").or_(page.get_by_role("button", name="Try it")).first)
     expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
     settled(page, with_demo_model.url)  # the demo is the main act only until there was one
     expect(page.get_by_text("Last results")).to_be_visible()

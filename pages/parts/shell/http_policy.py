@@ -18,6 +18,7 @@ from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from lora_backend.i18n import LANGUAGES
 from pages.parts.shell.language import cookie_script, html_lang_script
+from pages.parts.shell.popovers import POPOVER_SCRIPT
 
 NOT_SERVED = ("/_stcore/agent/", "/_stcore/metrics")
 """Streamlit's ways in and out that nobody here needs: programs that drive the app, and how many sessions it has."""
@@ -133,10 +134,10 @@ def content_security_policy(host: str) -> str:
 
 @lru_cache(maxsize=1)
 def _own_scripts() -> tuple[str, ...]:
-    """Hashes of the inline scripts that may run: the ones in Streamlit's page, and ours that follow and remember the language."""
+    """Hashes of the inline scripts that may run: the ones in Streamlit's page, and ours that follow and remember the language and lead the focus into popovers."""
     page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
     inline = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    own = [script(code) for code in LANGUAGES for script in (cookie_script, html_lang_script)]
+    own = [script for code in LANGUAGES for script in (cookie_script(code), html_lang_script(code) + POPOVER_SCRIPT)]
     return tuple(_hashed(script) for script in [*inline, *own])
 
 

@@ -12,6 +12,7 @@ from lora_backend.i18n import LANGUAGES, N_, Message, language_of
 from lora_backend.os_errors import in_words
 from pages.parts.shell import addresses
 from pages.parts.shell.markdown import Markdown, escape, joined, sentence
+from pages.parts.shell.popovers import POPOVER_SCRIPT
 from pages.parts.shell.services import installation
 
 COOKIE = "flightdeck_lang"
@@ -74,7 +75,7 @@ def show_language_picker() -> None:
         )
         code = chosen if chosen in LANGUAGES else language()
         # The content security policy knows each script by its hash.
-        st.html(f"<script>{html_lang_script(code)}</script>", unsafe_allow_javascript=True)
+        st.html(f"<script>{html_lang_script(code)}{POPOVER_SCRIPT}</script>", unsafe_allow_javascript=True)
         if chosen and chosen != st.context.cookies.get(COOKIE):
             st.html(f"<script>{cookie_script(code)}</script>", unsafe_allow_javascript=True)
 
