@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -116,10 +117,21 @@ def _served(running: Dashboard) -> Iterator[Dashboard]:
     yield running
     running.kill()
     for run in list_runs(running.workspace / "runs"):
-        for who in ("trainer", "supervisor"):
-            data = status_of(run).get(who)
-            if data and is_alive(identity := ProcessIdentity.from_json(data)) and identity.pid != os.getpid():
-                os.kill(identity.pid, signal.SIGKILL)
+        end_processes(run)
+
+
+def end_processes(run: RunStore) -> None:
+    """End what trains it and who watches that, as at the end of a test: of a run that has shown what it was made for."""
+    for who in ("supervisor", "child", "trainer"):
+        data = status_of(run).get(who)
+        if data and is_alive(identity := ProcessIdentity.from_json(data)) and identity.pid != os.getpid():
+            os.kill(identity.pid, signal.SIGKILL)
+
+
+def run_of(page: Page, dashboard: Dashboard) -> RunStore:
+    """The run whose page comes next, after a launch."""
+    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=STARTS_MS)
+    return RunStore(dashboard.workspace / "runs" / page.url.partition("run=")[2].partition("&")[0])
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from lora_backend.config.drafts import list_drafts
-from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, idle, press, press_by_key, settled
+from tests.browser.conftest import Dashboard, end_processes, idle, press, press_by_key, run_of, settled
 from tests.browser.contrast import CONTRAST
 from tests.browser.patience import expect
 from tests.run_files import record_of
@@ -41,11 +40,11 @@ parser.add_argument("--check_r_consistency", type=bool, default=True)
 """
 
 
-def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+def test_a_foreign_config_is_mended_compared_and_launched(shared_tiny: Dashboard, page: Page, tmp_path: Path) -> None:
     file, script = tmp_path / "lf.yaml", tmp_path / "train_lora.py"
-    file.write_text(LLAMA_FACTORY.format(model=tiny.home / "tiny-model", data=tiny.home / "chat.jsonl"))
+    file.write_text(LLAMA_FACTORY.format(model=shared_tiny.home / "tiny-model", data=shared_tiny.home / "chat.jsonl"))
     script.write_text(SCRIPT)
-    settled(page, f"{tiny.url}/config")
+    settled(page, f"{shared_tiny.url}/config")
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(file)
     expect(page.get_by_text("LLaMA-Factory config detected")).to_be_visible()
     expect(page.get_by_role("cell", name="lora_target")).to_be_visible()
@@ -54,7 +53,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     idle(page)
 
     # each fault with the line that it has in the draft
-    (draft,) = list_drafts(tiny.workspace / "drafts")
+    (draft,) = [one for one in list_drafts(shared_tiny.workspace / "drafts") if one.id in page.url]
     lines = draft.text().splitlines()
     for key, message in (
         ("max_length", "the model was made for 128 tokens"),
@@ -95,9 +94,8 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     idle(page)
 
     press(page.get_by_role("button", name="Launch"))
-    page.wait_for_url(re.compile(r"/runs\?.*run="))
-    expect(badge(page, "Finished")).to_be_visible()
-    (run,) = list_runs(tiny.workspace / "runs")
+    run = run_of(page, shared_tiny)
+    end_processes(run)  # that it trains to its end is the walk's
     assert record_of(run)["config"]["target_modules"] == ["v_proj"]
 
 
@@ -154,14 +152,14 @@ max_length: 128
 """
 
 
-def test_eight_faults_are_five_presses_of_a_key_from_a_running_job(tiny: Dashboard, page: Page) -> None:
+def test_eight_faults_are_five_presses_of_a_key_from_a_running_job(shared_tiny: Dashboard, page: Page) -> None:
     """By the keyboard alone."""
     from lora_backend.config.drafts import new_draft
 
-    text = EIGHT_FAULTS.format(model=tiny.home / "tiny-model", data=tiny.home / "chats.jsonl")
-    draft = new_draft(tiny.workspace / "drafts", text)
+    text = EIGHT_FAULTS.format(model=shared_tiny.home / "tiny-model", data=shared_tiny.home / "chats.jsonl")
+    draft = new_draft(shared_tiny.workspace / "drafts", text)
     draft.rename("Answers for the shop")
-    settled(page, f"{tiny.url}/config?draft={draft.id}")
+    settled(page, f"{shared_tiny.url}/config?draft={draft.id}")
     expect(page.locator("#stMain h1")).to_have_text("Answers for the shop")
     bar = page.locator(".st-key-config_bar")
     expect(bar).to_contain_text("7 errors")
@@ -184,19 +182,20 @@ def test_eight_faults_are_five_presses_of_a_key_from_a_running_job(tiny: Dashboa
     expect(bar).to_contain_text("No problems found.")
 
     press_by_key(page.get_by_role("button", name="Launch"), key="Shift+Tab")
-    page.wait_for_url(re.compile(r"/runs\?.*run="))
-    expect(badge(page, "Finished")).to_be_visible()
-    (run,) = list_runs(tiny.workspace / "runs")
+    run = run_of(page, shared_tiny)
+    end_processes(run)  # that it trains to its end is the walk's
     assert record_of(run)["name"] == "Answers for the shop"
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_the_bar_stays_in_sight_and_covers_nothing_that_has_the_focus(tiny: Dashboard, page: Page, width: int) -> None:
+def test_the_bar_stays_in_sight_and_covers_nothing_that_has_the_focus(
+    shared_tiny: Dashboard, page: Page, width: int
+) -> None:
     from lora_backend.config.drafts import new_draft
 
     page.set_viewport_size({"width": width, "height": 800})
-    draft = new_draft(tiny.workspace / "drafts", "model_name: m\nlora_rank: 4\n")
-    settled(page, f"{tiny.url}/config?draft={draft.id}")
+    draft = new_draft(shared_tiny.workspace / "drafts", "model_name: m\nlora_rank: 4\n")
+    settled(page, f"{shared_tiny.url}/config?draft={draft.id}")
     bar, main = page.locator(".st-key-config_bar"), page.get_by_test_id("stMain")
     main.evaluate("main => main.scrollTo(0, main.scrollHeight)")
     expect(bar.get_by_role("button", name="Launch")).to_be_in_viewport(ratio=1)
@@ -209,14 +208,14 @@ def test_the_bar_stays_in_sight_and_covers_nothing_that_has_the_focus(tiny: Dash
     assert main.evaluate("main => main.scrollWidth - main.clientWidth") == 0
 
 
-def test_the_text_has_colours_line_numbers_and_findings_in_its_margin(tiny: Dashboard, page: Page) -> None:
+def test_the_text_has_colours_line_numbers_and_findings_in_its_margin(shared_tiny: Dashboard, page: Page) -> None:
     from lora_backend.config.drafts import new_draft
 
     refused: list[str] = []
     page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
-    text = f"# mine\nmodel_name: {tiny.home / 'tiny-model'}\ndataset: chats.jsonl\nlora_rank: 4   # rank\n"
-    draft = new_draft(tiny.workspace / "drafts", text)
-    settled(page, f"{tiny.url}/config?draft={draft.id}")
+    text = f"# mine\nmodel_name: {shared_tiny.home / 'tiny-model'}\ndataset: chats.jsonl\nlora_rank: 4   # rank\n"
+    draft = new_draft(shared_tiny.workspace / "drafts", text)
+    settled(page, f"{shared_tiny.url}/config?draft={draft.id}")
     press(page.get_by_role("tab", name="Text"))
     box = page.get_by_role("textbox", name="YAML; comments and order are kept")
     layer = page.locator(".fd-yaml")

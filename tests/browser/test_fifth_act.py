@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
-from lora_backend.config.config_writing import dump_yaml
-from lora_backend.runs.record.run_store import RunStore, list_runs
-from tests.browser.conftest import Dashboard
+from lora_backend.runs.record.run_store import RunStore
+from tests.browser.conftest import Dashboard, trained_here
 from tests.browser.fifth_act import FifthAct
 from tests.tiny import ANSWERS, QUESTIONS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-ROOT = Path(__file__).parents[2]
 SLOW_S = 120
 """A process with torch starts and loads a model meanwhile, on a machine that does other things too."""
 
@@ -35,11 +31,7 @@ def trained(tiny: Dashboard) -> RunStore:
         "eval_dataset": str(tiny.home / "chats.jsonl"), "questions": str(tiny.home / "questions.jsonl"),
         "num_epochs": 30, "learning_rate": 0.02, "precision": "fp32", "logging_steps": 10,
     }  # fmt: skip
-    path = tiny.home / "c.yaml"
-    path.write_text(dump_yaml(config))
-    command = [sys.executable, "-m", "lora_backend", "train", str(path)]
-    subprocess.run(command, cwd=ROOT, env=tiny.environment(), check=True, capture_output=True)
-    return list_runs(tiny.workspace / "runs")[0]
+    return trained_here(tiny, config)
 
 
 def test_a_finished_run_is_tried_measured_and_taken_along(

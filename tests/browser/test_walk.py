@@ -17,7 +17,7 @@ from lora_backend.installation import this_installation
 from lora_backend.preflight.plan_vs_measured import compare
 from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, idle, press, settled, trained_here
+from tests.browser.conftest import Dashboard, badge, idle, press, run_of, settled, trained_here
 from tests.browser.patience import expect
 from tests.run_files import points_of, record_of
 from tests.waiting import until
@@ -62,8 +62,8 @@ def open_draft(page: Page, dashboard: Dashboard, tmp_path: Path, epochs: int) ->
     idle(page)
 
 
-def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
-    open_draft(page, tiny, tmp_path, epochs=6)
+def test_from_home_to_a_verified_adapter(shared_tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    open_draft(page, shared_tiny, tmp_path, epochs=6)
     expect(page.get_by_text("No problems found.")).to_be_visible()
     expect(page.get_by_role("cell", name="learning_rate").first).to_be_visible()
 
@@ -75,7 +75,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     )
 
     press(page.get_by_role("button", name="Launch"))
-    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    run = run_of(page, shared_tiny)
     expect(badge(page, "Finished")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
     idle(page)
@@ -83,8 +83,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     press(page.get_by_role("tab", name="Memory"))
     expect(page.get_by_text("Planned at most, for the longest rows")).to_be_visible()
     expect(page.get_by_text("Measured in step 2")).to_be_visible()
-    (run,) = list_runs(tiny.workspace / "runs")
-    (compared,) = compare(run.read_attempt(), run.read_record().config, this_installation(tiny.environment()))
+    (compared,) = compare(run.read_attempt(), run.read_record().config, this_installation(shared_tiny.environment()))
     assert compared.difference is not None
     assert abs(compared.difference) <= 0.03, "planned beside measured, for the rows that the step really had"
     expect(page.get_by_text(f"{100 * compared.difference:+.1f}%")).to_be_visible()
@@ -107,14 +106,14 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     expect(verdict).to_have_count(2)
 
 
-def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Page) -> None:
+def test_a_broken_tensor_turns_its_row_and_the_verdict(shared_tiny: Dashboard, page: Page) -> None:
     from safetensors.torch import load_file, save_file
 
     from tests.verification.reports import folder_report
 
-    values = yaml.safe_load(CONFIG.format(model=tiny.home / "tiny-model", epochs=1))
-    run = trained_here(tiny, values | {"dataset": str(tiny.home / "chats.jsonl"), "learning_rate": 2e-3})
-    address = f"{tiny.url}/verify?run={run.id}"
+    values = yaml.safe_load(CONFIG.format(model=shared_tiny.home / "tiny-model", epochs=1))
+    run = trained_here(shared_tiny, values | {"dataset": str(shared_tiny.home / "chats.jsonl"), "learning_rate": 2e-3})
+    address = f"{shared_tiny.url}/verify?run={run.id}"
     settled(page, address)
     expect(page.get_by_text("14 of 14 LoRA layers have the expected rank")).to_be_visible()
     table = page.get_by_test_id("stDataFrame").first
@@ -139,19 +138,21 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     expect(page.get_by_text("Not what the adapter was trained with: Tensors.")).to_be_visible()
 
 
-def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
-    open_draft(page, tiny, tmp_path, epochs=100_000)
+def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(
+    shared_tiny: Dashboard, page: Page, tmp_path: Path
+) -> None:
+    before = {run.id for run in list_runs(shared_tiny.workspace / "runs")}
+    open_draft(page, shared_tiny, tmp_path, epochs=100_000)
     page.get_by_role("button", name="Launch").dblclick()
-    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    run = run_of(page, shared_tiny)
     expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible()
-    assert len(list_runs(tiny.workspace / "runs")) == 1
+    assert {one.id for one in list_runs(shared_tiny.workspace / "runs")} - before == {run.id}
 
     press(page.get_by_role("tab", name="Log"))
     press(page.get_by_role("button", name="Save and stop"))
     expect(badge(page, "Stopped")).to_be_visible()
     idle(page)
     expect(page.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
-    (run,) = list_runs(tiny.workspace / "runs")
     (checkpoint,) = run.checkpoints.iterdir()
     assert (checkpoint / "adapter" / "adapter_model.safetensors").stat().st_size > 0
 
