@@ -142,7 +142,7 @@ def test_a_zip_of_too_many_files_is_refused() -> None:
         ({}, "contains no adapter"),
         ({"model.safetensors": b"x", "config.json": b"{}"}, "contains no adapter"),
         ({"inner.zip": zipped(adapter_files())}, "contains another archive, inner.zip"),
-        ({f"{side}/{name}": data for side in ("one", "two") for name, data in adapter_files().items()}, r"holds 2 adapters \(one, two\)"),
+        ({f"{side}/{name}": data for side in ("one", "two") for name, data in adapter_files().items()}, r"contains 2 adapters \(one, two\)"),
         ({"adapter_config.json": b"{}"}, "has no weights: adapter_model.safetensors is missing"),
         ({"adapter_config.json": b"{}", "adapter_model.bin": b"x"}, "as adapter_model.bin, which may run code"),
         ({**adapter_files(), "adapter_config.json": b"not json"}, "adapter_config.json is not a readable JSON file"),
@@ -155,7 +155,7 @@ def test_a_zip_of_too_many_files_is_refused() -> None:
 def test_what_is_no_adapter_is_one_sentence(files: dict[str, bytes], words: str, way: str) -> None:
     if way == "zip":
         refused({"a.zip": zipped(files)}, words)
-    elif "holds" not in words or "JSON" in words:  # a browser uploads no folders
+    elif "contains" not in words or "JSON" in words:  # a browser uploads no folders
         refused(files, words)
 
 
