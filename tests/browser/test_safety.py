@@ -165,7 +165,7 @@ OPEN_EVERYTHING = """() => {
 }"""
 MARKUP = r"""host => {
   const made = [...document.querySelectorAll(`a[href*="${host}"]:not([data-testid=stPageLink-NavLink]), img[src*="${host}"], img[src="x"], iframe, .katex, [data-testid=stMain] script:not([type])`)]
-  const own = element => /flightdeck_lang|^document\.documentElement\.lang = "[\w-]+"$/.test(element.textContent)
+  const own = element => /flightdeck_lang|^document\.documentElement\.lang = "[\w-]+"\nif \(!window\.flightdeckPopovers\) \{\n/.test(element.textContent)
   return [...made.filter(element => !own(element)).map(element => element.outerHTML.slice(0, 200)), ...(window.PWN ? ['a script ran'] : [])]
 }"""
 
