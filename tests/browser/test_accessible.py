@@ -101,6 +101,9 @@ def test_pages_have_no_fault_that_streamlits_own_widgets_do_not_have(
         if name == "draft":  # what opens above a page stands outside of it, and has colours of its own to get right
             press(themed.get_by_role("button", name="Copy and export"))
             themed.get_by_test_id("stPopoverBody").locator(".token").first.wait_for()
+            found += [f"{name}, opened: contrast {one}" for one in themed.evaluate(CONTRAST)]
+            themed.keyboard.press("Escape")
+            expect(themed.get_by_test_id("stPopoverBody")).to_be_hidden()
         found += [f"{name}: contrast {one}" for one in themed.evaluate(CONTRAST)]
         if is_light:  # the rest is the same in both
             found += [f"{name}: small {one}" for one in themed.evaluate(SMALL)]
