@@ -75,6 +75,17 @@ def of_streamlit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> 
     app.kill()
 
 
+def staying(page: Page, script: str) -> list[str]:
+    """What a script finds and does not cease to find: what is made anew fades for a moment, and what loads moves."""
+    found: list[str] = page.evaluate(script)
+    for _ in range(40):
+        if not found:
+            break
+        page.wait_for_timeout(500)
+        found = page.evaluate(script)
+    return found
+
+
 def violations(page: Page) -> list[dict[str, Any]]:
     options = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": TAGS}}
     return list(Axe().run(page, options=options).response["violations"])
@@ -101,12 +112,12 @@ def test_pages_have_no_fault_that_streamlits_own_widgets_do_not_have(
         if name == "draft":  # what opens above a page stands outside of it, and has colours of its own to get right
             press(themed.get_by_role("button", name="Copy and export"))
             themed.get_by_test_id("stPopoverBody").locator(".token").first.wait_for()
-            found += [f"{name}, opened: contrast {one}" for one in themed.evaluate(CONTRAST)]
+            found += [f"{name}, opened: contrast {one}" for one in staying(themed, CONTRAST)]
             themed.keyboard.press("Escape")
             expect(themed.get_by_test_id("stPopoverBody")).to_be_hidden()
-        found += [f"{name}: contrast {one}" for one in themed.evaluate(CONTRAST)]
+        found += [f"{name}: contrast {one}" for one in staying(themed, CONTRAST)]
         if is_light:  # the rest is the same in both
-            found += [f"{name}: small {one}" for one in themed.evaluate(SMALL)]
+            found += [f"{name}: small {one}" for one in staying(themed, SMALL)]
             found += [f"{name}: {one['id']}: {one['nodes'][0]['html'][:200]}" for one in violations(themed) if one["id"] not in of_streamlit]  # fmt: skip
     assert found == []
 
@@ -158,11 +169,12 @@ def test_who_wants_no_motion_gets_none(shared_tiny: Dashboard, browser: Browser)
     page = context.new_page()
     page.set_default_timeout(WAITS_MS)
     settled(page, f"{shared_tiny.url}/config")
-    moving = page.evaluate(
+    moving = staying(
+        page,
         """() => [...document.querySelectorAll('#root *')].filter(one => {
           const style = getComputedStyle(one)
           return Math.max(...[style.transitionDuration, style.animationDuration].flatMap(text => text.split(',').map(parseFloat))) > 0.01
-        }).map(one => one.tagName + ' ' + one.className)"""
+        }).map(one => one.tagName + ' ' + one.className)""",
     )
     context.close()
     assert moving == []
