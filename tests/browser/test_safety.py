@@ -193,6 +193,8 @@ def test_no_page_asks_a_foreign_host(
         expect(page.get_by_test_id("stException")).to_have_count(0)
         page.evaluate(OPEN_EVERYTHING)
         for tab in page.get_by_role("tab").all():
+            idle(page)  # one that was opened may have the page made anew
+            expect(tab).to_be_visible()
             tab.click(force=True)
         idle(page)
         if made := page.evaluate(MARKUP, HOST):
