@@ -86,7 +86,7 @@ def test_one_step_is_drawn_in_time_with_words_and_a_table(shared_dashboard: Dash
     expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible()
     idle(page)
     press(page.get_by_role("radio", name="Time"))
-    lanes = page.get_by_role("group", name=re.compile(r"GPU 0 .*works \d+ % of a step"))
+    lanes = page.get_by_role("group", name=re.compile(r"GPU 0 .*working \d+% of a step"))
     expect(lanes).to_be_visible()
     expect(page.get_by_text("This is an estimate: one step takes")).to_be_visible()
     expect(page).to_have_url(re.compile("view=time"))
