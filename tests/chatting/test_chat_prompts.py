@@ -79,5 +79,5 @@ def test_half_a_surrogate_pair_and_a_hundred_thousand_characters_are_tokens(toke
 def test_a_prompt_beyond_the_models_positions_is_refused_with_both_figures() -> None:
     refuse_beyond(127, 128, "a")
     refuse_beyond(10**6, None, "a")
-    with pytest.raises(ChatError, match=r"of a has 25,002 tokens .* reads 128 in all"):
+    with pytest.raises(ChatError, match=r"of a has 25,002 tokens .* limit is 128"):
         refuse_beyond(25_002, 128, "a")

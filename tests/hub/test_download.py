@@ -140,7 +140,7 @@ def test_one_that_breaks_off_again_and_again_is_given_up_and_what_is_here_stays(
     hub.add(ID, files)
     hub.breaks = {WEIGHTS: [70_000, *[0] * 20]}
     run, _ = come()
-    assert said(run).startswith(f"The download of {WEIGHTS} of {ID} failed 3 times in a row: ")
+    assert said(run).startswith(f"The download of {WEIGHTS} from {ID} failed 3 times in a row: ")
     assert said(run).endswith("What was downloaded is kept; download it again to continue.")
     assert not whole_or_absent(cache, files)
     partial = cache / "models--acme--tiny-model/blobs" / f"{sha256(files[WEIGHTS])}.incomplete"

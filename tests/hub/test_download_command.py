@@ -131,7 +131,7 @@ def test_the_cache_is_listed_and_deleted_from(hub: HubServer, cache: Path, capfd
     capfd.readouterr()
     assert main(["download", "--list"]) == 0
     head, line = capfd.readouterr().out.splitlines()
-    assert head.split() == ["Model", "Kind", "Size", "Half", "downloaded", "Last", "used"]
+    assert head.split() == ["Model", "Kind", "Size", "Partly", "downloaded", "Last", "used"]
     assert line.split()[:6] == [ID, "model", "197.43", "KiB", "2.00", "KiB"]
     assert main(["download", "--list", "--json"]) == 0
     document = strict(capfd.readouterr().out)

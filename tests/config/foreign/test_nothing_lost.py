@@ -69,7 +69,7 @@ def test_a_key_of_another_tool_stays_in_a_file_of_the_first_as_an_error_with_its
 def test_our_own_key_wins_wherever_it_stands(first: str) -> None:
     result = import_text(f"model_name: m\n{first}")
     assert result.values["lora_dropout"] == 0.2
-    assert "`lora_dropout` is 0.2 already" in row(result, "dropout").message.text("en")
+    assert "`lora_dropout` is already set to 0.2" in row(result, "dropout").message.text("en")
 
 
 def test_a_wrong_value_of_our_own_key_stays_where_the_check_can_speak_of_it() -> None:
