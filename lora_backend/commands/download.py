@@ -124,7 +124,7 @@ def _delete(arguments: argparse.Namespace, installation: Installation) -> int:
     if arguments.json:
         print_json({"repo_id": found.repo_id, "freed_bytes": freed})
     else:
-        show(say(N_("Deleted {repo} ({size})."), size=size(freed), repo=found.repo_id))
+        show(say(N_("Deleted {size} of {repo}."), size=size(freed), repo=found.repo_id))
     return GOOD
 
 
