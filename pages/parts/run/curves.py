@@ -85,7 +85,7 @@ def chosen_look(name: str, *, has_log: bool = True) -> Look:
         0,
         round(100 * MOST_SMOOTHED),
         first.percent,
-        format="%d %%",
+        format="%d%%",
         key=f"curves_smoothing-{name}",
         help=t(
             N_(
