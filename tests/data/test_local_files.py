@@ -59,7 +59,9 @@ def test_an_upload_is_kept_as_it_is_even_with_bad_rows(tmp_path: Path) -> None:
     assert keep_upload(b"a,b\n", "t.csv.gz", tmp_path / "data").name.endswith(".csv.gz")
 
 
-@pytest.mark.parametrize(("data", "name", "said"), [(b"", "a.jsonl", "empty"), (b"x", "a.exe", "not a supported file type")])
+@pytest.mark.parametrize(
+    ("data", "name", "said"), [(b"", "a.jsonl", "empty"), (b"x", "a.exe", "not a supported file type")]
+)
 def test_what_is_no_data_set_is_not_kept(data: bytes, name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         keep_upload(data, name, tmp_path / "data")

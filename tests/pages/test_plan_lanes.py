@@ -29,7 +29,7 @@ def test_time_is_a_second_view_of_the_same_plan_and_the_address_keeps_it(model: 
     at = show(model=str(model), gpus=CARDS, force_balance="true", lang="en", view="time")
     assert not at.exception
     assert "strip" not in [chart.key for chart in at.get("plotly_chart")]
-    assert any("works" in alt for alt in alts(at))
+    assert any("working" in alt for alt in alts(at))
     shown = texts(at)
     assert "This is an estimate: one step takes" in shown
     assert "while one computes, the others wait" in shown
@@ -38,7 +38,7 @@ def test_time_is_a_second_view_of_the_same_plan_and_the_address_keeps_it(model: 
 
 def test_cards_without_rates_have_no_lanes_and_say_why(model: Path) -> None:
     at = show(model=str(model), gpus="24,12", lang="en", view="time")
-    assert not any("works" in alt for alt in alts(at))
+    assert not any("working" in alt for alt in alts(at))
     assert any("have no rates" in box.value for box in at.info)
 
 

@@ -319,7 +319,7 @@ def test_the_field_of_tags_is_filled_anew_and_takes_away_what_it_then_shows() ->
 def test_tags_that_were_refused_stay_in_their_field_and_can_be_mended() -> None:
     run = made("one")
     at = set_tags(chosen(show("runs"), 0), f"good, {'x' * 41}")
-    assert "at most 40 characters" in at.toast[0].value
+    assert "up to 40 characters" in at.toast[0].value
     assert tags_field(at).value == f"good, {'x' * 41}"
     set_tags(at, "good")
     assert read_labels(run.path).tags == ["good"]

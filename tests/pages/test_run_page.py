@@ -378,7 +378,7 @@ def test_a_tag_that_is_not_kept_is_not_shown_either() -> None:
     at = show("runs", run=run.id)
     field = at.multiselect(key=f"tags-{run.id}")
     field.set_value([*tags, "new"]).run()
-    assert "at most 20 tags" in at.toast[0].value
+    assert "up to 20 tags" in at.toast[0].value
     assert at.multiselect(key=f"tags-{run.id}").value == tags
     at.multiselect(key=f"tags-{run.id}").set_value([*tags[1:], "new"]).run()
     assert read_labels(run.path).tags == [*tags[1:], "new"]
@@ -576,7 +576,7 @@ def test_an_end_on_an_open_page_is_drawn_once(kind: Any, module: Any, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("state", "said"), [(None, "show up here when training has ended"), ("finished", "is not known")]
+    ("state", "said"), [(None, "show up here when training has ended"), ("finished", "expectation is unknown")]
 )
 def test_a_step_whose_rows_have_no_plan_yet_says_when_it_comes(
     state: str | None, said: str, monkeypatch: pytest.MonkeyPatch

@@ -112,7 +112,7 @@ def test_a_copy_of_the_name_is_the_same_base_model(model: Path, tmp_path: Path) 
 
 def test_more_than_three_are_refused(model: Path) -> None:
     run = trained(model, steps=(1, 2, 3))
-    with pytest.raises(FlightdeckError, match="at most 3"):
+    with pytest.raises(FlightdeckError, match="only up to 3"):
         asked(";".join([f"run:{run.id}", *(f"run:{run.id}/{step}" for step in (1, 2, 3))]))
 
 

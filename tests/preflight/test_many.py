@@ -70,7 +70,7 @@ def test_quoted_cells_hold_separators() -> None:
     ("text", "said"),
     [
         ("", "no rows"), ("version,r\n", "no rows"), ("version,version\n1,2\n", "Column 2"), ("version,\n1,2\n", "Column 2"),
-        ("version,r\n1,2,3\n", "Line 2"), ('version\n"1\n', "cannot be read"), ("version\n" + "1\n" * 1001, "at most 1000"),
+        ("version,r\n1,2,3\n", "Line 2"), ('version\n"1\n', "cannot be read"), ("version\n" + "1\n" * 1001, "the limit is 1000 runs"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_none_is_a_sentence(text: str, said: str) -> None:

@@ -155,7 +155,5 @@ def _a_row_each(plan: Plan) -> None:
             if isinstance(value, float)
         }
         if t(N_("Utilisation")) in columns:
-            columns[t(N_("Utilisation"))] = st.column_config.ProgressColumn(
-                format="%.0f%%", min_value=0, max_value=100
-            )
+            columns[t(N_("Utilisation"))] = st.column_config.ProgressColumn(format="%.0f%%", min_value=0, max_value=100)
         st.dataframe(frame(rows), column_config=columns, hide_index=True, placeholder="–")
