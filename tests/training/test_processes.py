@@ -92,7 +92,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(
             with pytest.raises(RunError, match=f"Process {other.pid} is training"):
                 train()
         assert main(["train", "no.yaml", "--run-dir", str(folder.path)]) != 0
-        assert f"process {other.pid}" in capsys.readouterr().err
+        assert f"Process {other.pid}" in capsys.readouterr().err
         assert process_of(folder, role) == found
         assert not folder.exit_json.exists()
     finally:
