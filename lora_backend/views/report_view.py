@@ -18,6 +18,7 @@ from lora_backend.installation import Installation
 from lora_backend.preflight.plan_vs_measured import compare
 from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.checkpoint_list import best_of, list_checkpoints
+from lora_backend.runs.history.gpu_time import start_seconds
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.curves import Column, points
@@ -222,16 +223,12 @@ def _starts(run: RunStore, state: RunState) -> Iterator[Block]:
 
 def _end(run: RunStore, attempt: Attempt, now: RunState | None) -> tuple[Message, Message]:
     """The state at its end, and how long it took."""
+    took = duration(start_seconds(run, attempt, now))
     if now is not None:
-        return state_message(now.state, health_of(run)), duration(_between(now.started_at, now.ended_at))
+        return state_message(now.state, health_of(run)), took
     data = read_json(run.attempt_exit_json(attempt.number))
     ended = None if data is None else Exit.read(data)
-    took = duration(_between(attempt.time, ended.ended_at if ended else None))
     return (state_message(ended.state) if ended else plain("–")), took
-
-
-def _between(start: float | None, end: float | None) -> float | None:
-    return None if start is None or end is None else end - start
 
 
 def _versions(run: RunStore) -> Iterator[Block]:

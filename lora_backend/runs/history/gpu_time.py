@@ -13,13 +13,13 @@ def gpu_seconds(run: RunStore, state: RunState) -> float:
     """Seconds of each start times the GPUs of its plan, on all machines; 0 on the CPU, and where no plan is known."""
     attempts = run.read_attempts()
     return sum(
-        len(one.gpus) * max(one.num_nodes, 1) * start_seconds(run, one, state if one is attempts[-1] else None)
+        len(one.gpus) * max(one.num_nodes, 1) * (start_seconds(run, one, state if one is attempts[-1] else None) or 0.0)
         for one in attempts
     )
 
 
-def start_seconds(run: RunStore, attempt: Attempt, now: RunState | None) -> float:
-    """From the moment a start's trainer began to its end, without its time in the queue; 0 where one of them is not known,
+def start_seconds(run: RunStore, attempt: Attempt, now: RunState | None) -> float | None:
+    """From the moment a start's trainer began to its end, without its time in the queue; None where one of them is not known,
     as of earlier starts in older folders.
 
     `now`: the run's state, where this is its newest start.
@@ -30,4 +30,4 @@ def start_seconds(run: RunStore, attempt: Attempt, now: RunState | None) -> floa
         data = read_json(run.attempt_exit_json(attempt.number))
         ended = Exit.read(data) if data is not None else Exit()
         begin, end = ended.started_at, ended.ended_at
-    return max(end - begin, 0.0) if begin is not None and end is not None else 0.0
+    return max(end - begin, 0.0) if begin is not None and end is not None else None
